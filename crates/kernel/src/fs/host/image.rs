@@ -1,0 +1,236 @@
+//! Images: what the root file system shows before anything is changed.
+
+use std::path::{Path as HostPath, PathBuf};
+use std::rc::Rc;
+
+use lg_abi::Errno;
+use lg_abi::raw::general::{O_CREAT, O_TRUNC, O_WRONLY};
+use rustix::fs::{AtFlags, CWD};
+
+use super::tree::{AllowList, Audience, HostTree, open_root, to_errno};
+use crate::fs::memfs::{MemFs, MemLimits, MemNode};
+use crate::vfs::open::{OpenRequest, open};
+use crate::vfs::{Final, FsContext, FsState, Inode, NewInode, Path, ops};
+
+/// A root file system.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Image {
+    /// A vetted view of the host: its programs and libraries, and the harmless part of `/etc`.
+    Host,
+    /// The files below a directory.
+    Dir(PathBuf),
+}
+
+/// Why an image can not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A directory of the host can not be opened.
+    #[error("cannot open the directory {path} for the image: {errno}")]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// A file or directory that every sandbox has can not be made in it.
+    #[error("cannot make {path} in the root file system: {errno}")]
+    Make {
+        /// The path in the sandbox.
+        path: String,
+        /// Why.
+        errno: Errno,
+    },
+}
+
+/// Directories that the view of the host shows whole.
+const WHOLE: &[&str] = &["usr", "opt"];
+
+/// Directories that are, on a merged system, symbolic links into `/usr`.
+const PROGRAMS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// What the view of the host shows of `/etc`. Anything that may hold a secret, a name of the host or a rule
+/// about its users is left out.
+const ETC: AllowList = &[
+    "alternatives",
+    "apache2/mime.types",
+    "bash.bashrc",
+    "bash_completion.d",
+    "bindresvport.blacklist",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "debian_version",
+    "dictionaries-common",
+    "dpkg/origins",
+    "emacs",
+    "ethertypes",
+    "fonts",
+    "gai.conf",
+    "groff",
+    "group",
+    "host.conf",
+    "inputrc",
+    "issue",
+    "java*",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "locale.conf",
+    "locale.gen",
+    "localtime",
+    "login.defs",
+    "lsb-release",
+    "magic",
+    "magic.mime",
+    "mailcap",
+    "manpath.config",
+    "mime.types",
+    "nanorc",
+    "networks",
+    "nsswitch.conf",
+    "opt",
+    "os-release",
+    "passwd",
+    "perl",
+    "pki/ca-trust",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "profile",
+    "profile.d",
+    "protocols",
+    "python*",
+    "redhat-release",
+    "rpc",
+    "services",
+    "shells",
+    "skel",
+    "ssl/cert.pem",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+    "vim",
+    "wgetrc",
+    "xattr.conf",
+    "xml",
+];
+
+/// Directories that every sandbox has, with their modes. In the view of the host these are empty.
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("/boot", 0o755),
+    ("/dev", 0o755),
+    ("/etc", 0o755),
+    ("/home", 0o755),
+    ("/media", 0o755),
+    ("/mnt", 0o755),
+    ("/opt", 0o755),
+    ("/proc", 0o555),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/run/lock", 0o1777),
+    ("/srv", 0o755),
+    ("/sys", 0o555),
+    ("/tmp", 0o1777),
+    ("/var", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/lib", 0o755),
+    ("/var/log", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+impl Image {
+    /// Makes the root file system: the image under a copy-on-write layer in memory.
+    pub fn root(
+        &self,
+        cx: &FsContext<'_>,
+        limits: MemLimits,
+    ) -> Result<(Rc<MemFs>, Rc<MemNode>), ImageError> {
+        let making = |errno| ImageError::Make { path: "/".into(), errno };
+        let (fs, root) = match self {
+            Image::Dir(path) => {
+                let tree = open_tree(path, Audience::Owner)?;
+                let lower = tree.root_dir(None).map_err(making)?;
+                MemFs::new(cx, limits, 0o755, Some(lower)).map_err(making)?
+            }
+            Image::Host => MemFs::new(cx, limits, 0o755, None).map_err(making)?,
+        };
+        fs.number_above_host();
+        if *self == Image::Host {
+            add_host_directories(cx, &root)?;
+        }
+        Ok((fs, root))
+    }
+}
+
+fn open_tree(path: &HostPath, audience: Audience) -> Result<Rc<HostTree>, ImageError> {
+    match open_root(path) {
+        Ok(root) => Ok(HostTree::new(root, audience)),
+        Err(errno) => Err(ImageError::Open { path: path.to_owned(), errno }),
+    }
+}
+
+fn add_host_directories(cx: &FsContext<'_>, root: &MemNode) -> Result<(), ImageError> {
+    for name in WHOLE.iter().chain(PROGRAMS) {
+        let path = HostPath::new("/").join(name);
+        let making = |errno| ImageError::Make { path: format!("/{name}"), errno };
+        match rustix::fs::readlinkat(CWD, &path, Vec::new()) {
+            Ok(target) => {
+                root.create(cx, name.as_bytes(), NewInode::Symlink(target.into_bytes()), 0o777)
+                    .map_err(making)?;
+                continue;
+            }
+            Err(rustix::io::Errno::INVAL) => {}
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(errno) => return Err(ImageError::Open { path, errno: to_errno(errno) }),
+        }
+        let lower = open_tree(&path, Audience::Everyone)?.root_dir(None).map_err(making)?;
+        root.graft(cx, name.as_bytes(), lower).map_err(making)?;
+    }
+    let etc = HostPath::new("/etc");
+    if rustix::fs::statat(CWD, etc, AtFlags::empty()).is_ok() {
+        let making = |errno| ImageError::Make { path: "/etc".into(), errno };
+        let lower = open_tree(etc, Audience::Everyone)?.root_dir(Some(ETC)).map_err(making)?;
+        root.graft(cx, b"etc", lower).map_err(making)?;
+    }
+    Ok(())
+}
+
+/// Makes what every sandbox has: the usual directories, and the files of `/etc` that name this one.
+pub fn populate(cx: &FsContext<'_>, root: &Path, hostname: &[u8]) -> Result<(), ImageError> {
+    let fs = FsState { umask: 0, ..FsState::new(root.clone()) };
+    for (path, mode) in DIRECTORIES {
+        match ops::create(cx, &fs, root, path.as_bytes(), NewInode::Dir, *mode) {
+            Ok(dir) => ops::chmod(cx, &dir, *mode),
+            Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+        .map_err(|errno| ImageError::Make { path: (*path).to_owned(), errno })?;
+    }
+    let hosts = [b"127.0.0.1\tlocalhost\n127.0.1.1\t", hostname, b"\n::1\tlocalhost\n"].concat();
+    let hostname = [hostname, b"\n"].concat();
+    let files: [(&str, &[u8]); 3] = [
+        ("/etc/hosts", &hosts),
+        ("/etc/hostname", &hostname),
+        ("/etc/resolv.conf", b"# This sandbox has no name server.\n"),
+    ];
+    for (path, text) in files {
+        write_file(cx, &fs, path, text).map_err(|errno| ImageError::Make { path: path.to_owned(), errno })?;
+    }
+    let mtab = NewInode::Symlink(b"/proc/mounts".to_vec());
+    match ops::create(cx, &fs, root, b"/etc/mtab", mtab, 0o777) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(ImageError::Make { path: "/etc/mtab".into(), errno }),
+    }
+}
+
+/// Writes a file of the sandbox's own, in place of whatever the image has there.
+fn write_file(cx: &FsContext<'_>, fs: &FsState, path: &str, text: &[u8]) -> Result<(), Errno> {
+    // The image's may be a link to a place that is not in it.
+    if fs.lookup(cx, path.as_bytes(), Final::NoFollow).is_ok() {
+        ops::unlink(cx, fs, &fs.root, path.as_bytes())?;
+    }
+    let request = OpenRequest::new(O_WRONLY | O_CREAT | O_TRUNC, 0o644);
+    let file = open(cx, fs, &fs.root, path.as_bytes(), &request).map_err(|_| Errno::EIO)?;
+    let written = file.file.write(cx, 0, text)?;
+    if written == text.len() { Ok(()) } else { Err(Errno::ENOSPC) }
+}

@@ -1,0 +1,12 @@
+//! Views of the host's files: [`Image`]s below the root file system, and directories passed through.
+
+mod fds;
+mod image;
+mod tree;
+
+pub use fds::FdCache;
+pub use image::{Image, ImageError, populate};
+pub use tree::{
+    AllowList, Audience, HostTree, LowerDir, LowerEntry, LowerFile, LowerStat, open_root, read_host_dir,
+    resolve_flags, to_errno,
+};

@@ -1,0 +1,234 @@
+//! The files about the whole system.
+
+use super::Kind::{Dir, File, Link, Text};
+use super::{Entry, cpu};
+use crate::vfs::FsContext;
+
+/// Ticks of `/proc` per second: USER_HZ.
+pub(super) const TICK_NS: u64 = 10_000_000;
+
+const fn entry(name: &'static str, kind: super::Kind) -> Entry {
+    Entry { name, kind }
+}
+
+/// The fixed part of `/proc`.
+pub(super) static PROC: &[Entry] = &[
+    entry("cmdline", Text("luminaguard\n")),
+    entry("cpuinfo", File(|_| cpu::cpuinfo())),
+    entry("devices", Text("Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
+    entry("filesystems", Text("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\toverlay\n")),
+    entry("loadavg", File(loadavg)),
+    entry("meminfo", File(meminfo)),
+    entry("mounts", Link("self/mounts")),
+    entry("stat", File(stat)),
+    entry("swaps", Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    entry("sys", Dir(SYSCTL)),
+    entry("uptime", File(uptime)),
+    entry("version", File(version)),
+    entry("vmstat", File(vmstat)),
+];
+
+static SYSCTL: &[Entry] = &[
+    entry("fs", Dir(SYSCTL_FS)),
+    entry("kernel", Dir(SYSCTL_KERNEL)),
+    entry("net", Dir(&[entry("core", Dir(&[entry("somaxconn", Text("4096\n"))]))])),
+    entry("vm", Dir(SYSCTL_VM)),
+];
+
+static SYSCTL_FS: &[Entry] = &[
+    entry("epoll", Dir(&[entry("max_user_watches", Text("200000\n"))])),
+    entry("file-max", File(|cx| format!("{}\n", cx.vfs.file_max()).into_bytes())),
+    entry("file-nr", File(|cx| format!("{}\t0\t{}\n", cx.vfs.open_files(), cx.vfs.file_max()).into_bytes())),
+    entry("nr_open", Text("1048576\n")),
+    entry("pipe-max-size", Text("1048576\n")),
+    entry("pipe-user-pages-soft", Text("16384\n")),
+    entry("protected_hardlinks", Text("0\n")),
+    entry("protected_symlinks", Text("0\n")),
+    entry("suid_dumpable", Text("0\n")),
+];
+
+static SYSCTL_KERNEL: &[Entry] = &[
+    entry("cap_last_cap", Text("40\n")),
+    entry("core_pattern", Text("core\n")),
+    entry("domainname", Text("(none)\n")),
+    entry("hostname", File(|cx| [&cx.procs.system().hostname[..], b"\n"].concat())),
+    entry("ngroups_max", Text("65536\n")),
+    entry("osrelease", File(|cx| format!("{}\n", cx.procs.system().release).into_bytes())),
+    entry("ostype", Text("Linux\n")),
+    entry("overflowgid", Text("65534\n")),
+    entry("overflowuid", Text("65534\n")),
+    entry("perf_event_paranoid", Text("3\n")),
+    entry("pid_max", File(|cx| format!("{}\n", cx.procs.system().pid_max).into_bytes())),
+    entry("random", Dir(SYSCTL_RANDOM)),
+    entry("randomize_va_space", Text("2\n")),
+    entry("seccomp", Dir(&[entry("actions_avail", Text("\n"))])),
+    entry("threads-max", File(|cx| format!("{}\n", cx.procs.system().threads_max).into_bytes())),
+    entry("unprivileged_userns_clone", Text("0\n")),
+    entry("version", File(|cx| format!("{}\n", cx.procs.system().version).into_bytes())),
+    entry("yama", Dir(&[entry("ptrace_scope", Text("1\n"))])),
+];
+
+static SYSCTL_RANDOM: &[Entry] = &[
+    entry("boot_id", File(|cx| uuid(cx.procs.system().boot_id))),
+    entry("entropy_avail", Text("256\n")),
+    entry("poolsize", Text("256\n")),
+    entry("uuid", File(|_| random_uuid())),
+];
+
+static SYSCTL_VM: &[Entry] = &[
+    entry("max_map_count", Text("65530\n")),
+    entry("mmap_min_addr", Text("65536\n")),
+    entry("nr_hugepages", Text("0\n")),
+    entry("overcommit_memory", Text("0\n")),
+    entry("overcommit_ratio", Text("50\n")),
+    entry("swappiness", Text("0\n")),
+];
+
+/// All of `/sys`.
+pub(super) static SYS: &[Entry] = &[
+    entry("block", Dir(&[])),
+    entry("bus", Dir(&[])),
+    entry("class", Dir(&[entry("net", Dir(&[]))])),
+    entry("dev", Dir(&[])),
+    entry(
+        "devices",
+        Dir(&[entry(
+            "system",
+            Dir(&[
+                entry(
+                    "cpu",
+                    Dir(&[
+                        entry("cpu0", Dir(&[])),
+                        entry("kernel_max", Text("0\n")),
+                        entry("offline", Text("\n")),
+                        entry("online", Text("0\n")),
+                        entry("possible", Text("0\n")),
+                        entry("present", Text("0\n")),
+                    ]),
+                ),
+                entry("node", Dir(&[entry("online", Text("0\n")), entry("possible", Text("0\n"))])),
+            ]),
+        )]),
+    ),
+    entry("firmware", Dir(&[])),
+    entry("fs", Dir(&[entry("cgroup", Dir(&[]))])),
+    entry(
+        "kernel",
+        Dir(&[entry(
+            "mm",
+            Dir(&[entry(
+                "transparent_hugepage",
+                Dir(&[
+                    entry("enabled", Text("always madvise [never]\n")),
+                    entry("hpage_pmd_size", Text("2097152\n")),
+                ]),
+            )]),
+        )]),
+    ),
+    entry("module", Dir(&[])),
+];
+
+fn loadavg(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    let tasks: usize = cx.procs.pids().into_iter().map(|pid| cx.procs.tids(pid).len()).sum();
+    // The load is what runs now: no average is kept.
+    let running = system.runnable.max(1);
+    let load = format!("{}.00", running - 1);
+    format!("{load} {load} {load} {running}/{tasks} {}\n", system.last_pid).into_bytes()
+}
+
+fn meminfo(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    let available = system.mem_free.saturating_add(system.mem_cached);
+    let lines = [
+        ("MemTotal", system.mem_total),
+        ("MemFree", system.mem_free),
+        ("MemAvailable", available.min(system.mem_total)),
+        ("Buffers", 0),
+        ("Cached", system.mem_cached),
+        ("SwapCached", 0),
+        ("Active", system.mem_total.saturating_sub(system.mem_free)),
+        ("Inactive", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", system.mem_total.saturating_sub(available)),
+        ("Mapped", system.mem_cached),
+        ("Shmem", system.mem_shared),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("PageTables", 0),
+        ("CommitLimit", system.mem_total),
+        ("Committed_AS", system.mem_total.saturating_sub(system.mem_free)),
+        ("VmallocTotal", 0),
+        ("VmallocUsed", 0),
+    ];
+    let mut text = String::new();
+    for (name, bytes) in lines {
+        text.push_str(&format!("{:<16}{:>8} kB\n", format!("{name}:"), bytes / 1024));
+    }
+    text.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
+    text.into_bytes()
+}
+
+fn stat(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    let busy = system.user_ns.saturating_add(system.system_ns);
+    let idle_ns = system.idle_ns.max(system.uptime_ns.saturating_sub(busy));
+    let cpu = format!(
+        "{} 0 {} {} 0 0 0 0 0 0",
+        system.user_ns / TICK_NS,
+        system.system_ns / TICK_NS,
+        idle_ns / TICK_NS
+    );
+    format!(
+        "cpu  {cpu}\ncpu0 {cpu}\nintr 0\nctxt {}\nbtime {}\nprocesses {}\nprocs_running {}\nprocs_blocked 0\n\
+         softirq 0 0 0 0 0 0 0 0 0 0 0\n",
+        system.context_switches,
+        system.boot_time_sec,
+        system.forks,
+        system.runnable.max(1),
+    )
+    .into_bytes()
+}
+
+fn uptime(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    let busy = system.user_ns.saturating_add(system.system_ns);
+    let idle_ns = system.idle_ns.max(system.uptime_ns.saturating_sub(busy));
+    let centis = |ns: u64| format!("{}.{:02}", ns / 1_000_000_000, ns / TICK_NS % 100);
+    format!("{} {}\n", centis(system.uptime_ns), centis(idle_ns)).into_bytes()
+}
+
+fn version(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    format!("Linux version {} (luminaguard@luminaguard) {}\n", system.release, system.version).into_bytes()
+}
+
+fn vmstat(cx: &FsContext<'_>) -> Vec<u8> {
+    let system = cx.procs.system();
+    format!("nr_free_pages {}\nnr_file_pages {}\n", system.mem_free / 4096, system.mem_cached / 4096)
+        .into_bytes()
+}
+
+fn random_uuid() -> Vec<u8> {
+    let mut bytes = [0; 16];
+    crate::syscall::fill_random(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    uuid(bytes)
+}
+
+fn uuid(bytes: [u8; 16]) -> Vec<u8> {
+    let mut text = String::new();
+    for (position, byte) in bytes.iter().enumerate() {
+        if matches!(position, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    text.into_bytes()
+}

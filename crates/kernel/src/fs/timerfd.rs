@@ -1,0 +1,101 @@
+//! Timers that are read (timerfd_create(2)).
+
+use std::any::Any;
+use std::cell::Cell;
+use std::rc::Rc;
+
+use lg_abi::Errno;
+
+use crate::task::WaitQueue;
+use crate::vfs::{File, FsContext, Readiness};
+
+/// The setting of a timer. Times are on the guest's CLOCK_MONOTONIC in ns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// When it expires next.
+    pub next_ns: u64,
+    /// How long after that it expires again; 0 for never.
+    pub interval_ns: u64,
+}
+
+/// A timer.
+pub struct TimerFd {
+    /// Whether its times are on CLOCK_REALTIME.
+    pub is_realtime: bool,
+    setting: Cell<Option<Setting>>,
+    changed: Rc<WaitQueue>,
+}
+
+/// Returns the timer that a file is.
+///
+/// Errors: EINVAL.
+pub fn as_timer(file: &Rc<dyn File>) -> Result<Rc<TimerFd>, Errno> {
+    let any: Rc<dyn Any> = file.clone();
+    any.downcast::<TimerFd>().map_err(|_| Errno::EINVAL)
+}
+
+impl TimerFd {
+    /// Returns a timer that is not set.
+    pub fn new(is_realtime: bool) -> Rc<TimerFd> {
+        Rc::new(TimerFd { is_realtime, setting: Cell::new(None), changed: WaitQueue::new() })
+    }
+
+    /// Sets the timer, or stops it.
+    pub fn set(&self, setting: Option<Setting>) {
+        self.setting.set(setting);
+        self.changed.wake_all();
+    }
+
+    /// Returns the time to the next expiration and the interval, both in ns; zero where it is not set.
+    pub fn remaining(&self, now_ns: u64) -> (u64, u64) {
+        let Some(Setting { next_ns, interval_ns }) = self.setting.get() else { return (0, 0) };
+        if now_ns < next_ns {
+            return (next_ns - now_ns, interval_ns);
+        }
+        match (now_ns - next_ns).checked_rem(interval_ns) {
+            Some(past) => (interval_ns - past, interval_ns),
+            None => (0, 0),
+        }
+    }
+
+    /// Returns how many times it has expired since it was last read.
+    fn expirations(&self, now_ns: u64) -> u64 {
+        match self.setting.get() {
+            Some(Setting { next_ns, interval_ns }) if now_ns >= next_ns => {
+                (now_ns - next_ns).checked_div(interval_ns).unwrap_or(0).saturating_add(1)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl File for TimerFd {
+    fn read(&self, cx: &FsContext<'_>, _offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        let out = buf.get_mut(..8).ok_or(Errno::EINVAL)?;
+        let count = self.expirations(cx.monotonic_ns);
+        let Some(setting) = self.setting.get().filter(|_| count > 0) else { return Err(Errno::EAGAIN) };
+        out.copy_from_slice(&count.to_ne_bytes());
+        self.setting.set((setting.interval_ns > 0).then(|| Setting {
+            next_ns: setting.next_ns.saturating_add(setting.interval_ns.saturating_mul(count)),
+            ..setting
+        }));
+        self.changed.wake_all();
+        Ok(8)
+    }
+
+    fn has_position(&self) -> bool {
+        false
+    }
+
+    fn readiness(&self, cx: &FsContext<'_>) -> Readiness {
+        if self.expirations(cx.monotonic_ns) > 0 { Readiness::READABLE } else { Readiness::empty() }
+    }
+
+    fn ready_at_ns(&self) -> Option<u64> {
+        self.setting.get().map(|setting| setting.next_ns)
+    }
+
+    fn queues(&self) -> Vec<Rc<WaitQueue>> {
+        vec![self.changed.clone()]
+    }
+}

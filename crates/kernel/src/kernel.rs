@@ -1,0 +1,352 @@
+//! The kernel's state.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use lg_abi::raw::general::{S_IFDIR, S_IFMT};
+use lg_abi::{Errno, SigSet, SigStack, Timespec};
+use lg_platform::{Context, Platform, Regs};
+
+use crate::fs::terminal::Terminal;
+use crate::futex::FutexTable;
+use crate::mm::{Frames, Machine, SharedPages};
+use crate::run::End;
+use crate::signal::{Pending, SignalActions};
+use crate::stats::Stats;
+use crate::task::{
+    Credentials, ExecRequest, Process, ProcessState, ReadyList, ResourceUse, Rlimits, RunQueue, Stop, Task,
+    TaskState, Tid, WaitQueue,
+};
+use crate::time::{Clock, IntervalTimers, Timers};
+use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Path, Vfs, close_removed};
+
+/// What the sandbox is, apart from its files and its first program.
+pub struct KernelConfig {
+    /// The host name that it shows.
+    pub hostname: Vec<u8>,
+    /// How many processes and threads may live at once.
+    pub max_tasks: u32,
+    /// After how long everything ends, in ns.
+    pub timeout_ns: Option<u64>,
+    /// Where each system call is logged, if anywhere.
+    pub trace: Option<Box<dyn FnMut(&str)>>,
+}
+
+/// Why the first program can not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is no such file.
+    #[error("command not found")]
+    NotFound,
+    /// It is there, but it can not be executed.
+    #[error("cannot execute: {0}")]
+    NotExecutable(Errno),
+    /// The memory limit leaves no room for it.
+    #[error("the memory limit is too small for the program")]
+    OutOfMemory,
+    /// The working directory can not be entered.
+    #[error("cannot enter the working directory: {0}")]
+    BadWorkdir(Errno),
+}
+
+/// Task numbers are below this (`/proc/sys/kernel/pid_max`).
+pub(crate) const MAX_TID: u32 = 1 << 22;
+
+/// A Linux-compatible kernel with one sandbox's processes in it.
+pub struct Kernel {
+    pub(crate) machine: Machine,
+    pub(crate) frames: Rc<Frames>,
+    pub(crate) clock: Clock,
+    pub(crate) hostname: Vec<u8>,
+    pub(crate) max_tasks: u32,
+    pub(crate) deadline_ns: Option<u64>,
+    pub(crate) trace: Option<Box<dyn FnMut(&str)>>,
+    pub(crate) tasks: BTreeMap<Tid, Task>,
+    pub(crate) processes: BTreeMap<Tid, Process>,
+    pub(crate) last_tid: u32,
+    pub(crate) run_queue: RunQueue,
+    pub(crate) ready: ReadyList,
+    pub(crate) timers: Timers,
+    pub(crate) futexes: FutexTable,
+    /// Woken by every signal that is sent, for sigtimedwait and signalfd.
+    pub(crate) signal_arrived: Rc<WaitQueue>,
+    pub(crate) vdso: Option<Rc<SharedPages>>,
+    /// The task whose lazy state the platform holds.
+    pub(crate) loaded: Option<Tid>,
+    /// When `loaded` was last charged for processor time.
+    pub(crate) charged_until_ns: u64,
+    /// The first process: the sandbox ends with it.
+    pub(crate) first: Tid,
+    pub(crate) end: Option<End>,
+    /// After how long the running task is interrupted to look for requests from outside, in ns.
+    pub(crate) look_every_ns: Option<u64>,
+    /// Whether the running task gives up its turn (sched_yield(2)).
+    pub(crate) yielded: bool,
+    pub(crate) stats: Stats,
+    pub(crate) vfs: Vfs,
+    /// The terminal that the standard streams are, if they are one.
+    pub(crate) terminal: Option<Rc<Terminal>>,
+    pub(crate) boot_id: [u8; 16],
+}
+
+impl Kernel {
+    /// Returns a kernel without processes on this platform.
+    pub fn new(platform: Box<dyn Platform>, config: KernelConfig) -> Kernel {
+        let store = platform.frames();
+        let machine: Machine = Rc::new(RefCell::new(platform));
+        let frames = Frames::new(store);
+        let clock = Clock::start(&machine);
+        let mut boot_id = [0; 16];
+        crate::syscall::fill_random(&mut boot_id);
+        let vdso = crate::vdso::build(&frames, clock.vdso());
+        Kernel {
+            deadline_ns: config.timeout_ns,
+            hostname: config.hostname,
+            max_tasks: config.max_tasks,
+            trace: config.trace,
+            tasks: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            last_tid: Process::INIT.0,
+            run_queue: RunQueue::default(),
+            ready: ReadyList::default(),
+            timers: Timers::default(),
+            futexes: FutexTable::default(),
+            signal_arrived: WaitQueue::new(),
+            vdso,
+            loaded: None,
+            charged_until_ns: 0,
+            first: Tid(0),
+            end: None,
+            look_every_ns: None,
+            yielded: false,
+            stats: Stats::default(),
+            vfs: Vfs::new(),
+            terminal: None,
+            boot_id,
+            machine,
+            frames,
+            clock,
+        }
+    }
+
+    /// Returns the guest memory's allocator, from which file systems take theirs.
+    pub fn frames(&self) -> &Rc<Frames> {
+        &self.frames
+    }
+
+    /// Returns what has been counted so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Returns the most guest memory that was in use at once, in bytes.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        u64::from(self.frames.peak()) * lg_platform::PAGE_SIZE as u64
+    }
+
+    /// Returns the memory that page tables take now, in bytes.
+    pub fn table_bytes(&self) -> u64 {
+        self.machine.borrow().table_bytes()
+    }
+
+    /// Returns the processor time that guest code and the kernel have used, in ns.
+    pub fn cpu_time_ns(&self) -> u64 {
+        crate::time::thread_cpu_ns()
+    }
+
+    /// Makes the first process. `path` is looked up in the directories of `search` where it has no slash.
+    pub fn start(&mut self, root: &Path, fds: FdTable, program: FirstProgram) -> Result<(), StartError> {
+        let tid = self.next_tid().ok_or(StartError::OutOfMemory)?;
+        let mm = crate::mm::MemoryManager::new(&self.machine, &self.frames, lg_platform::USER_END)
+            .map_err(|_| StartError::OutOfMemory)?;
+        let rlimits = Rlimits::new(u64::from(self.max_tasks));
+        let task = Task {
+            tid,
+            tgid: tid,
+            context: Context::new(Regs::default()),
+            state: TaskState::Runnable,
+            call: None,
+            mm: Rc::new(RefCell::new(mm)),
+            fds: Rc::new(RefCell::new(fds)),
+            fs: Rc::new(RefCell::new(FsState::new(root.clone()))),
+            actions: Rc::new(RefCell::new(SignalActions::default())),
+            creds: Rc::new(program.creds),
+            mask: SigSet::EMPTY,
+            saved_mask: None,
+            pending: Pending::default(),
+            alt_stack: SigStack { ss_flags: lg_abi::raw::general::SS_DISABLE as i32, ..SigStack::default() },
+            clear_child_tid: 0,
+            robust_list: 0,
+            comm: Vec::new(),
+            vfork_done: None,
+            cpu_ns: 0,
+            parent_death_signal: 0,
+            leaving: None,
+        };
+        let process = Process {
+            tgid: tid,
+            parent: Process::INIT,
+            pgid: tid,
+            sid: tid,
+            threads: vec![tid],
+            state: ProcessState::Alive,
+            exiting: None,
+            exec_by: None,
+            pending: Pending::default(),
+            exit_signal: 0,
+            child_event: WaitQueue::new(),
+            ended: WaitQueue::new(),
+            stop_event: None,
+            stopped: false,
+            rlimits,
+            timers: IntervalTimers::default(),
+            exe: None,
+            used: ResourceUse::default(),
+            children_used: ResourceUse::default(),
+            cpu_limit_told: 0,
+            started_ns: self.clock.monotonic_ns(),
+            has_execed: false,
+            is_subreaper: false,
+            last_signal: None,
+            dumpable: 1,
+        };
+        self.tasks.insert(tid, task);
+        self.processes.insert(tid, process);
+        self.stats.tasks_created += 1;
+        self.first = tid;
+        let started = self.start_program(tid, program.workdir, program.argv, program.envp, &program.search);
+        if started.is_err() {
+            self.tasks.remove(&tid);
+            self.processes.remove(&tid);
+            return started;
+        }
+        self.run_queue.push(tid);
+        Ok(())
+    }
+
+    fn start_program(
+        &mut self,
+        tid: Tid,
+        workdir: Vec<u8>,
+        argv: Vec<Vec<u8>>,
+        envp: Vec<Vec<u8>>,
+        search: &[Vec<u8>],
+    ) -> Result<(), StartError> {
+        self.change_dir(tid, &workdir).map_err(StartError::BadWorkdir)?;
+        let name = argv.first().cloned().unwrap_or_default();
+        if name.is_empty() {
+            return Err(StartError::NotFound);
+        }
+        let candidates: Vec<Vec<u8>> = if name.contains(&b'/') {
+            vec![name]
+        } else {
+            search.iter().map(|dir| [dir.as_slice(), b"/", name.as_slice()].concat()).collect()
+        };
+        let mut denied = None;
+        for path in candidates {
+            let request = ExecRequest::from_path(path, argv.clone(), envp.clone());
+            match self.exec(tid, request) {
+                Ok(()) => return Ok(()),
+                Err(Stop::Errno(Errno::ENOENT | Errno::ENOTDIR)) => {}
+                Err(Stop::Errno(Errno::ENOMEM)) => return Err(StartError::OutOfMemory),
+                Err(Stop::Errno(errno)) => denied = denied.or(Some(errno)),
+                Err(_) => return Err(StartError::OutOfMemory),
+            }
+        }
+        Err(denied.map_or(StartError::NotFound, StartError::NotExecutable))
+    }
+
+    /// Returns what file-system operations on behalf of a task need to know.
+    pub(crate) fn fs_context<'a>(&'a self, task: &'a Task) -> FsContext<'a> {
+        self.fs_context_for(&task.creds, task.tid)
+    }
+
+    /// Returns what file-system operations need to know, before there is a task or after it.
+    pub fn fs_context_for<'a>(&'a self, creds: &'a Credentials, tid: Tid) -> FsContext<'a> {
+        let monotonic_ns = self.clock.monotonic_ns();
+        FsContext {
+            creds,
+            tid,
+            now: Timespec::from_ns(monotonic_ns.saturating_add(self.clock.boot_realtime_ns())),
+            monotonic_ns,
+            frames: &self.frames,
+            procs: self,
+            vfs: &self.vfs,
+        }
+    }
+
+    /// Says which terminal the sandbox has: its foreground process group gets the signals of its keys.
+    pub fn set_terminal(&mut self, terminal: Rc<Terminal>) {
+        self.terminal = Some(terminal);
+    }
+
+    /// Returns what all file systems share, for mounting.
+    pub fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+
+    fn change_dir(&mut self, tid: Tid, path: &[u8]) -> Result<(), Errno> {
+        let task = self.tasks.get(&tid).ok_or(Errno::ESRCH)?;
+        let cx = self.fs_context(task);
+        let dir = task.fs.borrow().lookup(&cx, path, Final::Follow)?;
+        if dir.inode().attr(&cx)?.mode & S_IFMT != S_IFDIR {
+            return Err(Errno::ENOTDIR);
+        }
+        task.fs.borrow_mut().cwd = dir;
+        Ok(())
+    }
+
+    /// Takes the pages of a file from byte `size` on out of every process.
+    pub(crate) fn file_truncated(&self, inode: &Rc<dyn Inode>, size: u64) {
+        for task in self.tasks.values() {
+            task.mm.borrow_mut().file_truncated(inode, size);
+        }
+    }
+
+    /// Closes the descriptors of a task that ends, if nobody shares them.
+    pub(crate) fn close_descriptors(&self, task: &Task) {
+        if Rc::strong_count(&task.fds) > 1 {
+            return;
+        }
+        let (owner, closed) = {
+            let mut fds = task.fds.borrow_mut();
+            (fds.lock_owner(), fds.remove_range(0, u32::MAX))
+        };
+        let cx = self.fs_context(task);
+        closed.into_iter().for_each(|description| close_removed(&cx, owner, description));
+    }
+
+    /// Returns an unused task number, or `None` when the limit of tasks is reached.
+    pub(crate) fn next_tid(&mut self) -> Option<Tid> {
+        let zombies = self.processes.values().filter(|process| process.threads.is_empty()).count();
+        if self.tasks.len() + zombies >= self.max_tasks as usize {
+            return None;
+        }
+        loop {
+            self.last_tid = if self.last_tid + 1 >= MAX_TID { 300 } else { self.last_tid + 1 };
+            let tid = Tid(self.last_tid);
+            // A number is free once no task, process, group or session has it.
+            let in_use = self.tasks.contains_key(&tid)
+                || self.processes.contains_key(&tid)
+                || self.processes.values().any(|process| process.pgid == tid || process.sid == tid);
+            if !in_use {
+                return Some(tid);
+            }
+        }
+    }
+}
+
+/// The first program of a sandbox.
+pub struct FirstProgram {
+    /// Its arguments; the first names the program.
+    pub argv: Vec<Vec<u8>>,
+    /// Its environment, as `NAME=value`.
+    pub envp: Vec<Vec<u8>>,
+    /// The directories in which a name without a slash is looked up.
+    pub search: Vec<Vec<u8>>,
+    /// Its working directory.
+    pub workdir: Vec<u8>,
+    /// Who it runs as.
+    pub creds: Credentials,
+}

@@ -1,0 +1,31 @@
+//! A Linux-compatible kernel in safe Rust that runs outside the virtual machine.
+//!
+//! Programs run at user level on a [`lg_platform::Platform`]; each system call, page fault and exception
+//! comes here. The kernel is a uniprocessor kernel on one host thread: no locks, no data races.
+//!
+//! [`Kernel::run`] is the main loop. The rooms: [`mm`] memory, [`task`] threads and processes, [`signal`],
+//! [`vfs`] names and open files, [`fs`] file systems, [`time`] clocks and timers, [`syscall`] the
+//! system-call table and its families.
+//!
+//! The guest is hostile. Every number it passes is checked; it gets an errno, a signal or its own end.
+
+pub mod fs;
+mod futex;
+mod kernel;
+mod loader;
+pub mod mm;
+mod proc;
+mod run;
+pub mod signal;
+mod stats;
+pub mod syscall;
+pub mod task;
+pub mod time;
+mod trace;
+mod vdso;
+pub mod vfs;
+
+pub use kernel::{FirstProgram, Kernel, KernelConfig, StartError};
+pub use lg_abi::{Errno, Signal};
+pub use run::{End, KernelError, Request, Supervisor};
+pub use stats::{CallStats, Stats};

@@ -1,0 +1,229 @@
+//! Page faults: demand paging, fault-around and copy-on-write.
+
+use lg_abi::Errno;
+use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
+
+use super::manager::{page_prot, table_errno};
+use super::{Backing, FrameRef, MemoryManager, Vma, VmaFlags};
+
+/// A fault maps this many pages, aligned to as much in the file or, for anonymous memory, in the address
+/// space. A page more costs far less than an exit more.
+const AROUND_PAGES: u64 = 32;
+
+/// New areas of up to this many pages are made present at once.
+const PREFAULT_PAGES: u64 = 64;
+
+/// Sequential faults in anonymous memory map twice as much each time, up to this many pages.
+const MAX_WINDOW_PAGES: u64 = 256;
+
+/// The distance below a stack area at which a touch makes it grow.
+const STACK_GAP: u64 = 8 << 20;
+
+/// Why a page can not be had: what signal the program gets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryFault {
+    /// SIGSEGV, SEGV_MAPERR: nothing is mapped there.
+    Unmapped,
+    /// SIGSEGV, SEGV_ACCERR: the area forbids it.
+    Forbidden,
+    /// SIGBUS, BUS_ADRERR: behind the end of the file.
+    BeyondFile,
+    /// SIGKILL: no memory is left.
+    OutOfMemory,
+}
+
+impl From<MemoryFault> for Errno {
+    fn from(fault: MemoryFault) -> Errno {
+        match fault {
+            MemoryFault::OutOfMemory => Errno::ENOMEM,
+            _ => Errno::EFAULT,
+        }
+    }
+}
+
+impl MemoryManager {
+    /// Makes the page at `addr` accessible, or says why it can not be.
+    pub fn fault(&mut self, addr: UserAddr, access: Access) -> Result<(), MemoryFault> {
+        let page = addr.page_floor();
+        if self.area_at(page).is_none() {
+            self.grow_stack(page)?;
+        }
+        let area = self.area_at(page).ok_or(MemoryFault::Unmapped)?.clone();
+        let needed = match access {
+            Access::Read => area.prot.intersects(Prot::READ | Prot::WRITE | Prot::EXEC),
+            Access::Write => area.prot.contains(Prot::WRITE),
+            Access::Exec => area.prot.contains(Prot::EXEC),
+        };
+        if !needed {
+            return Err(MemoryFault::Forbidden);
+        }
+        let present = self.machine.borrow().lookup(self.space, page);
+        match present {
+            Some(mapping) => {
+                let prot = page_prot(&area, &self.frames, mapping);
+                if access == Access::Write && !prot.contains(Prot::WRITE) {
+                    let copy = self.frames.alloc_copy(mapping.frame).map_err(out_of_memory)?;
+                    self.install(&area, page, copy, area.prot)?;
+                    self.frames.release(mapping.frame);
+                    return Ok(());
+                }
+                self.machine
+                    .borrow_mut()
+                    .map(self.space, page, mapping.frame, prot)
+                    .map_err(|error| out_of_memory(table_errno(error)))
+            }
+            None if area.flags.contains(VmaFlags::SHARED) => self.populate_from_object(&area, page),
+            None => match &area.backing {
+                Backing::Anonymous => self.populate_anonymous(&area, page),
+                _ => self.populate_from_object(&area, page),
+            },
+        }
+    }
+
+    /// Makes the pages of a small new area present before they are touched: programs use most of them at
+    /// once, and a fault costs far more than a page. Where memory is short, nothing is lost.
+    pub fn prefault(&mut self, range: UserRange) {
+        let Some(area) = self.area_at(range.start) else { return };
+        let never_touched = area.prot.is_empty() || area.flags.contains(VmaFlags::SHARED);
+        if range.pages() > PREFAULT_PAGES || never_touched {
+            return;
+        }
+        let access = if area.prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
+        for page in range.page_addrs() {
+            if !self.is_present(page) && self.fault(page, access).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Maps a frame that the address space becomes an owner of. What was mapped there keeps its count.
+    fn install(
+        &mut self,
+        _area: &Vma,
+        page: UserAddr,
+        frame: FrameRef,
+        prot: Prot,
+    ) -> Result<(), MemoryFault> {
+        self.machine
+            .borrow_mut()
+            .map(self.space, page, frame.frame(), prot)
+            .map_err(|error| out_of_memory(table_errno(error)))?;
+        frame.into_raw();
+        Ok(())
+    }
+
+    fn is_present(&self, page: UserAddr) -> bool {
+        self.machine.borrow().lookup(self.space, page).is_some()
+    }
+
+    /// Maps zeroed pages at `page` and around it: more after each fault that continues the one before.
+    fn populate_anonymous(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
+        self.window_pages = if page == self.next_sequential {
+            (self.window_pages * 2).clamp(AROUND_PAGES, MAX_WINDOW_PAGES)
+        } else {
+            AROUND_PAGES
+        };
+        let window = if page == self.next_sequential {
+            UserRange::new(page, UserAddr(page.0 + self.window_pages * PAGE_SIZE as u64))
+        } else {
+            aligned_window(page, AROUND_PAGES)
+        };
+        let window = window.intersect(area.range);
+        let frame = self.frames.alloc().map_err(out_of_memory)?;
+        self.install(area, page, frame, area.prot)?;
+        for around in window.page_addrs().filter(|around| *around != page) {
+            if self.is_present(around) {
+                continue;
+            }
+            // The pages around are a courtesy: where memory runs short, the fault has still been served.
+            let Ok(frame) = self.frames.alloc() else { break };
+            if self.install(area, around, frame, area.prot).is_err() {
+                break;
+            }
+        }
+        self.next_sequential = window.end;
+        Ok(())
+    }
+
+    /// Maps a page of a file or shared object, and cheap ones around it.
+    fn populate_from_object(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
+        let (inode, shared) = match &area.backing {
+            Backing::File { inode, .. } => (Some(inode), None),
+            Backing::Shared(pages) | Backing::Kernel(_, pages) => (None, Some(pages)),
+            // A shared area always has an object; an anonymous one is never shared.
+            Backing::Anonymous => return self.populate_anonymous(area, page),
+        };
+        let Some(inode) = inode else {
+            let pages = shared.expect("one of the two");
+            let frame = pages.page(&self.frames, area.page_index(page)).map_err(out_of_memory)?;
+            return self.install(area, page, frame, area.prot);
+        };
+        let private_copy = !area.flags.contains(VmaFlags::SHARED) && area.prot.contains(Prot::WRITE);
+        let frame = inode.page(area.page_index(page)).map_err(|errno| match errno {
+            Errno::ENOMEM => MemoryFault::OutOfMemory,
+            _ => MemoryFault::BeyondFile,
+        })?;
+        // The data of a program is stored to soon after it is read (relocations, reference counts), so
+        // writable private pages are copied at once.
+        self.install_object_page(area, page, frame, private_copy)?;
+        let index = area.page_index(page);
+        let first = (index & !(AROUND_PAGES - 1)).max(area.offset_pages);
+        let before = UserAddr(page.0 - (index - first) * PAGE_SIZE as u64);
+        let count = AROUND_PAGES - first % AROUND_PAGES;
+        let window =
+            UserRange::new(before, UserAddr(before.0 + count * PAGE_SIZE as u64)).intersect(area.range);
+        for (around, frame) in window.page_addrs().zip(inode.pages_around(first, window.pages())) {
+            if !self.is_present(around)
+                && self.install_object_page(area, around, frame, private_copy).is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn install_object_page(
+        &mut self,
+        area: &Vma,
+        page: UserAddr,
+        frame: FrameRef,
+        copy: bool,
+    ) -> Result<(), MemoryFault> {
+        if area.flags.contains(VmaFlags::SHARED) {
+            self.install(area, page, frame, area.prot)
+        } else if copy {
+            let copy = self.frames.alloc_copy(frame.frame()).map_err(out_of_memory)?;
+            self.install(area, page, copy, area.prot)
+        } else {
+            self.install(area, page, frame, area.prot - Prot::WRITE)
+        }
+    }
+
+    /// Extends the stack area above `page` down to it, within the stack limit.
+    fn grow_stack(&mut self, page: UserAddr) -> Result<(), MemoryFault> {
+        let (start, above) = self.areas.range(page..).next().ok_or(MemoryFault::Unmapped)?;
+        let grows = above.flags.contains(VmaFlags::GROWS_DOWN)
+            && start.bytes_from(page) <= STACK_GAP
+            && above.range.end.bytes_from(page) <= self.stack_limit;
+        let guard = UserAddr(page.0.saturating_sub(256 * PAGE_SIZE as u64));
+        let clear = self.areas.range(..page).next_back().is_none_or(|(_, below)| below.range.end <= guard);
+        if !grows || !clear {
+            return Err(MemoryFault::Unmapped);
+        }
+        let start = *start;
+        let mut area = self.areas.remove(&start).expect("a key just seen");
+        area.range.start = page;
+        self.areas.insert(page, area);
+        Ok(())
+    }
+}
+
+fn aligned_window(page: UserAddr, pages: u64) -> UserRange {
+    let bytes = pages * PAGE_SIZE as u64;
+    let start = page.0 & !(bytes - 1);
+    UserRange::new(UserAddr(start), UserAddr(start + bytes))
+}
+
+fn out_of_memory(_: Errno) -> MemoryFault {
+    MemoryFault::OutOfMemory
+}

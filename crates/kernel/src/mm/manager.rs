@@ -1,0 +1,566 @@
+//! The memory of one process.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lg_abi::Errno;
+use lg_platform::{Mapping, PAGE_SIZE, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange};
+
+use super::{Backing, Frames, Machine, Vma, VmaFlags};
+use crate::vfs::Inode;
+
+/// The lowest address that can be mapped (`vm.mmap_min_addr`).
+const MIN_ADDR: UserAddr = UserAddr(0x1_0000);
+
+/// How many areas a process can have (`vm.max_map_count`).
+const MAX_AREAS: usize = 65_530;
+
+/// Where a new area shall go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Anywhere, at the hint if that is free; 0 is no hint.
+    Anywhere(UserAddr),
+    /// Just there, in place of what is there (MAP_FIXED).
+    Fixed(UserAddr),
+    /// Just there, or EEXIST (MAP_FIXED_NOREPLACE).
+    FixedNoReplace(UserAddr),
+}
+
+/// Whether mremap(2) may move the area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// No flags: grow where it is, or ENOMEM.
+    InPlace,
+    /// MREMAP_MAYMOVE.
+    MayMove,
+    /// MREMAP_FIXED: to this address.
+    MoveTo(UserAddr),
+}
+
+/// The memory of one process, shared by its threads.
+pub struct MemoryManager {
+    pub(super) machine: Machine,
+    pub(super) frames: Rc<Frames>,
+    pub(super) space: SpaceId,
+    pub(super) areas: BTreeMap<UserAddr, Vma>,
+    /// Where the last fault in anonymous memory left off, to tell sequential use.
+    pub(super) next_sequential: UserAddr,
+    /// How many pages the next sequential fault maps.
+    pub(super) window_pages: u64,
+    mmap_top: UserAddr,
+    brk_start: UserAddr,
+    brk: UserAddr,
+    /// Most bytes a stack area may have (RLIMIT_STACK).
+    pub(super) stack_limit: u64,
+    id: u64,
+    /// Addresses of the argument and environment strings, for `/proc/PID/cmdline` and `environ`.
+    pub arguments: UserRange,
+    /// See `arguments`.
+    pub environment: UserRange,
+    /// The auxiliary vector, for `/proc/PID/auxv`.
+    pub auxv: Vec<u8>,
+}
+
+impl MemoryManager {
+    /// Returns an empty memory; areas without a place of their own go below `mmap_top`.
+    pub fn new(machine: &Machine, frames: &Rc<Frames>, mmap_top: UserAddr) -> Result<MemoryManager, Errno> {
+        let space = machine.borrow_mut().create_space().map_err(table_errno)?;
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Ok(MemoryManager {
+            machine: machine.clone(),
+            frames: frames.clone(),
+            space,
+            areas: BTreeMap::new(),
+            next_sequential: UserAddr(0),
+            window_pages: 0,
+            mmap_top,
+            brk_start: UserAddr(0),
+            brk: UserAddr(0),
+            stack_limit: 8 << 20,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            arguments: UserRange::new(UserAddr(0), UserAddr(0)),
+            environment: UserRange::new(UserAddr(0), UserAddr(0)),
+            auxv: Vec::new(),
+        })
+    }
+
+    /// Returns the platform's name of the address space.
+    pub fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    /// Identifies this memory among all that ever were, for private futexes.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns the areas in ascending order.
+    pub fn areas(&self) -> impl Iterator<Item = &Vma> {
+        self.areas.values()
+    }
+
+    /// Returns the area that holds `addr`.
+    pub fn area_at(&self, addr: UserAddr) -> Option<&Vma> {
+        let (_, area) = self.areas.range(..=addr).next_back()?;
+        area.range.contains(addr).then_some(area)
+    }
+
+    /// Returns the bytes of all areas.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.areas.values().map(|area| area.range.len()).sum()
+    }
+
+    /// Returns how many pages are in memory.
+    pub fn resident_pages(&self) -> u64 {
+        self.resident_in(UserRange::new(UserAddr(0), USER_END))
+    }
+
+    /// Returns how many pages of `range` are in memory.
+    pub fn resident_in(&self, range: UserRange) -> u64 {
+        let mut pages = 0;
+        self.machine.borrow().visit(self.space, range, &mut |_, _| pages += 1);
+        pages
+    }
+
+    /// Sets where the program break starts (after the last ELF segment) and how large stacks may get.
+    pub fn set_layout(&mut self, brk_start: UserAddr, stack_limit: u64) {
+        self.brk_start = brk_start;
+        self.brk = brk_start;
+        self.stack_limit = stack_limit;
+    }
+
+    /// Returns the current program break's start and end.
+    pub fn heap(&self) -> UserRange {
+        UserRange::new(self.brk_start, self.brk)
+    }
+
+    /// Makes an area as mmap(2) does and returns its start. `area.range.len()` is the length asked for;
+    /// its place is chosen by `place`.
+    ///
+    /// Errors: ENOMEM without room, EEXIST, EINVAL, EPERM as mmap(2).
+    pub fn map(&mut self, place: Place, len: u64, area: Vma) -> Result<UserAddr, Errno> {
+        let len = UserAddr(len).page_ceil().filter(|len| len.0 > 0).ok_or(Errno::ENOMEM)?.0;
+        let range = match place {
+            Place::Anywhere(hint) => self.find_free(hint, len)?,
+            Place::Fixed(addr) | Place::FixedNoReplace(addr) => {
+                if !addr.is_page_aligned() {
+                    return Err(Errno::EINVAL);
+                }
+                let range = UserRange::from_len(addr, len).ok_or(Errno::ENOMEM)?;
+                if addr < MIN_ADDR {
+                    return Err(Errno::EPERM);
+                }
+                if self.overlaps(range) {
+                    if matches!(place, Place::FixedNoReplace(_)) {
+                        return Err(Errno::EEXIST);
+                    }
+                    self.unmap(range)?;
+                }
+                range
+            }
+        };
+        if self.areas.len() >= MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        self.insert(Vma { range, ..area });
+        Ok(range.start)
+    }
+
+    fn overlaps(&self, range: UserRange) -> bool {
+        self.areas.range(..range.end).next_back().is_some_and(|(_, area)| area.range.end > range.start)
+    }
+
+    /// Finds `len` free bytes, at the hint or else as high as possible below `mmap_top`.
+    fn find_free(&self, hint: UserAddr, len: u64) -> Result<UserRange, Errno> {
+        if let Some(hint) = hint.page_ceil().filter(|hint| *hint >= MIN_ADDR)
+            && let Some(range) = UserRange::from_len(hint, len)
+            && !self.overlaps(range)
+        {
+            return Ok(range);
+        }
+        self.highest_gap(self.mmap_top, len).or_else(|| self.highest_gap(USER_END, len)).ok_or(Errno::ENOMEM)
+    }
+
+    fn highest_gap(&self, top: UserAddr, len: u64) -> Option<UserRange> {
+        let mut end = top;
+        for (_, area) in self.areas.range(..top).rev() {
+            if area.range.end < end && end.bytes_from(area.range.end) >= len {
+                break;
+            }
+            end = end.min(area.range.start);
+        }
+        let start = UserAddr(end.0.checked_sub(len)?);
+        (start >= MIN_ADDR).then_some(UserRange { start, end })
+    }
+
+    /// Puts an area in, joined with its neighbours where they continue one another.
+    fn insert(&mut self, mut area: Vma) {
+        if let Some((start, before)) = self.areas.range(..area.range.start).next_back()
+            && before.merges_with(&area)
+        {
+            let start = *start;
+            let before = self.areas.remove(&start).expect("a key just seen");
+            area = Vma { range: UserRange::new(start, area.range.end), ..before };
+        }
+        if let Some(after) = self.areas.get(&area.range.end)
+            && area.merges_with(after)
+        {
+            let after = self.areas.remove(&area.range.end).expect("a key just seen");
+            area.range.end = after.range.end;
+        }
+        self.areas.insert(area.range.start, area);
+    }
+
+    /// Takes out all that lies in `range`, splitting areas at its edges, and returns it in order.
+    fn take(&mut self, range: UserRange) -> Vec<Vma> {
+        let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        let keys: Vec<UserAddr> = self
+            .areas
+            .range((Bound::Included(first), Bound::Excluded(range.end)))
+            .filter(|(_, area)| area.range.end > range.start)
+            .map(|(start, _)| *start)
+            .collect();
+        let mut taken = Vec::with_capacity(keys.len());
+        for key in keys {
+            let area = self.areas.remove(&key).expect("a key just seen");
+            let before = UserRange::new(area.range.start, range.start);
+            let after = UserRange::new(range.end, area.range.end);
+            if !before.is_empty() {
+                self.areas.insert(before.start, area.slice(before));
+            }
+            if !after.is_empty() {
+                self.areas.insert(after.start, area.slice(after));
+            }
+            taken.push(area.slice(range));
+        }
+        taken
+    }
+
+    /// Removes every area in `range` (munmap(2)).
+    pub fn unmap(&mut self, range: UserRange) -> Result<(), Errno> {
+        if self.areas.len() >= MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        for area in self.take(range) {
+            self.drop_pages(&area, area.range);
+        }
+        Ok(())
+    }
+
+    /// Makes room in an area of the kernel's own, which programs can not change, for the next one.
+    pub(crate) fn unmap_kernel_page(&mut self, page: UserAddr) -> Result<(), Errno> {
+        let end = page.checked_add(PAGE_SIZE as u64).ok_or(Errno::ENOMEM)?;
+        self.unmap(UserRange::new(page, end))
+    }
+
+    /// Takes the pages of `range`, part of `area`, out of the address space.
+    fn drop_pages(&mut self, area: &Vma, range: UserRange) {
+        let frames = &self.frames;
+        self.machine.borrow_mut().unmap(self.space, range, &mut |addr, mapping| {
+            report_dirty(area, addr, mapping);
+            frames.release(mapping.frame);
+        });
+    }
+
+    /// Changes the protection of `range` (mprotect(2)).
+    ///
+    /// Errors: ENOMEM where a page of the range is not mapped, EACCES for a store to a read-only file.
+    pub fn protect(&mut self, range: UserRange, prot: Prot) -> Result<(), Errno> {
+        let mut covered = range.start;
+        for area in self.areas_in(range) {
+            if area.range.start > covered {
+                break;
+            }
+            let never = area.flags.contains(VmaFlags::NEVER_WRITE) && prot.contains(Prot::WRITE);
+            if never || area.flags.contains(VmaFlags::KERNEL) {
+                return Err(Errno::EACCES);
+            }
+            covered = area.range.end;
+        }
+        if self.areas.len() + 2 > MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        // Linux changes what lies before a hole before it complains of it.
+        let mapped = UserRange::new(range.start, covered.min(range.end));
+        for area in self.take(mapped) {
+            let area = Vma { prot, ..area };
+            let frames = &self.frames;
+            self.machine.borrow_mut().protect(self.space, area.range, &mut |addr, mapping| {
+                report_dirty(&area, addr, mapping);
+                page_prot(&area, frames, mapping)
+            });
+            self.insert(area);
+        }
+        if covered < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// Takes the pages of a file from byte `size` on out of every mapping of it: the file has become
+    /// shorter, and a touch of them is SIGBUS from now on. Private copies go too.
+    pub fn file_truncated(&mut self, inode: &Rc<dyn Inode>, size: u64) {
+        let first_gone = size.div_ceil(PAGE_SIZE as u64);
+        let cut: Vec<(Vma, UserRange)> = self
+            .areas
+            .values()
+            .filter(|area| matches!(&area.backing, Backing::File { inode: other, .. } if Rc::ptr_eq(other, inode)))
+            .filter_map(|area| {
+                let kept_pages = first_gone.saturating_sub(area.offset_pages).min(area.range.pages());
+                let start = UserAddr(area.range.start.0 + kept_pages * PAGE_SIZE as u64);
+                let gone = UserRange::new(start, area.range.end);
+                (!gone.is_empty()).then(|| (area.clone(), gone))
+            })
+            .collect();
+        for (area, gone) in cut {
+            self.drop_pages(&area, gone);
+        }
+    }
+
+    fn areas_in(&self, range: UserRange) -> impl Iterator<Item = &Vma> {
+        let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
+        self.areas
+            .range((Bound::Included(first), Bound::Excluded(range.end)))
+            .map(|(_, area)| area)
+            .filter(move |area| area.range.end > range.start)
+    }
+
+    /// Says whether every page of `range` is mapped.
+    pub fn is_mapped(&self, range: UserRange) -> bool {
+        let mut covered = range.start;
+        for area in self.areas_in(range) {
+            if area.range.start > covered {
+                return false;
+            }
+            covered = area.range.end;
+        }
+        covered >= range.end
+    }
+
+    /// Moves the program break (brk(2)) and returns where it is afterwards.
+    pub fn set_brk(&mut self, brk: UserAddr, data_limit: u64) -> UserAddr {
+        let (Some(old_end), Some(new_end)) = (self.brk.page_ceil(), brk.page_ceil()) else { return self.brk };
+        if brk < self.brk_start || brk >= USER_END || brk.bytes_from(self.brk_start) > data_limit {
+            return self.brk;
+        }
+        if new_end > old_end {
+            let grown = UserRange::new(old_end, new_end);
+            if self.overlaps(grown) || self.exceeds_memory(grown.len()) {
+                return self.brk;
+            }
+            self.insert(Vma {
+                range: grown,
+                prot: Prot::READ | Prot::WRITE,
+                flags: VmaFlags::empty(),
+                backing: Backing::Anonymous,
+                offset_pages: 0,
+            });
+        } else if new_end < old_end && self.unmap(UserRange::new(new_end, old_end)).is_err() {
+            return self.brk;
+        }
+        self.brk = brk;
+        brk
+    }
+
+    /// Says whether a single area of `len` bytes could never fit in the sandbox's memory: what Linux
+    /// refuses under `vm.overcommit_memory` 0.
+    pub fn exceeds_memory(&self, len: u64) -> bool {
+        len / PAGE_SIZE as u64 > u64::from(self.frames.total())
+    }
+
+    /// Changes the size of an area, moving it if need and permission be (mremap(2)).
+    pub fn remap(&mut self, old: UserRange, new_len: u64, growth: Growth) -> Result<UserAddr, Errno> {
+        let area = self.area_at(old.start).ok_or(Errno::EFAULT)?.clone();
+        if area.range.end < old.end || area.flags.contains(VmaFlags::KERNEL) {
+            return Err(Errno::EFAULT);
+        }
+        // An old length of zero asks for a second mapping, which only shared pages can have.
+        if old.is_empty() && !area.flags.contains(VmaFlags::SHARED) {
+            return Err(Errno::EINVAL);
+        }
+        let new = UserRange::from_len(old.start, new_len).ok_or(Errno::ENOMEM)?;
+        if let Growth::MoveTo(target) = growth {
+            let target = UserRange::from_len(target, new_len).ok_or(Errno::EINVAL)?;
+            if !target.start.is_page_aligned() || target.start < MIN_ADDR || !target.intersect(old).is_empty()
+            {
+                return Err(Errno::EINVAL);
+            }
+            self.unmap(target)?;
+            return self.move_area(&area, old, target);
+        }
+        if new_len <= old.len() {
+            if new.end < old.end {
+                self.unmap(UserRange::new(new.end, old.end))?;
+            }
+            return Ok(old.start);
+        }
+        if self.exceeds_memory(new_len) {
+            return Err(Errno::ENOMEM);
+        }
+        let extra = UserRange::new(old.end, new.end);
+        if old.end == area.range.end && !self.overlaps(extra) {
+            self.insert(Vma { range: extra, offset_pages: area.page_index(old.end), ..area });
+            return Ok(old.start);
+        }
+        if growth == Growth::InPlace {
+            return Err(Errno::ENOMEM);
+        }
+        let target = self.find_free(UserAddr(0), new_len)?;
+        self.move_area(&area, old, target)
+    }
+
+    fn move_area(&mut self, area: &Vma, old: UserRange, target: UserRange) -> Result<UserAddr, Errno> {
+        if self.areas.len() + 3 > MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        let moved = area.slice(old);
+        let kept = UserRange::new(old.start, UserAddr(old.start.0 + old.len().min(target.len())));
+        if !old.is_empty() {
+            let mut pages = Vec::new();
+            self.take(old);
+            self.machine.borrow_mut().unmap(self.space, old, &mut |addr, mapping| {
+                report_dirty(&moved, addr, mapping);
+                pages.push((addr, mapping));
+            });
+            let mut machine = self.machine.borrow_mut();
+            for (addr, mapping) in pages {
+                let to = UserAddr(target.start.0 + addr.bytes_from(old.start));
+                if kept.contains(addr) {
+                    machine.map(self.space, to, mapping.frame, mapping.prot).map_err(table_errno)?;
+                } else {
+                    self.frames.release(mapping.frame);
+                }
+            }
+        }
+        self.insert(Vma { range: target, ..moved });
+        Ok(target.start)
+    }
+
+    /// Forgets the contents of private pages, so that they are read afresh from their backing
+    /// (MADV_DONTNEED).
+    pub fn forget(&mut self, range: UserRange) -> Result<(), Errno> {
+        let areas: Vec<Vma> = self.areas_in(range).map(|area| area.slice(range)).collect();
+        if areas.iter().any(|area| area.flags.contains(VmaFlags::KERNEL)) {
+            return Err(Errno::EINVAL);
+        }
+        for area in areas {
+            self.drop_pages(&area, area.range);
+        }
+        if self.is_mapped(range) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Drops the contents of shared objects in `range` for everyone who maps them (MADV_REMOVE).
+    ///
+    /// Errors: EINVAL where an area is not shared memory of the kernel's own.
+    pub fn remove(&mut self, range: UserRange) -> Result<(), Errno> {
+        let areas: Vec<Vma> = self.areas_in(range).map(|area| area.slice(range)).collect();
+        for area in &areas {
+            let Backing::Shared(pages) = &area.backing else { return Err(Errno::EINVAL) };
+            self.drop_pages(area, area.range);
+            pages.remove(area.offset_pages, area.range.pages());
+        }
+        Ok(())
+    }
+
+    /// Returns for each page of `range` 1 if it is in memory, else 0 (mincore(2)).
+    pub fn residency(&self, range: UserRange) -> Vec<u8> {
+        let mut bytes = vec![0; range.pages() as usize];
+        self.machine.borrow().visit(self.space, range, &mut |addr, _| {
+            bytes[(addr.bytes_from(range.start) / PAGE_SIZE as u64) as usize] = 1;
+        });
+        bytes
+    }
+
+    /// Sets or clears flags of the areas in `range` (MADV_DONTFORK and the like).
+    pub fn set_flags(&mut self, range: UserRange, set: VmaFlags, clear: VmaFlags) -> Result<(), Errno> {
+        if !self.is_mapped(range) || self.areas.len() + 2 > MAX_AREAS {
+            return Err(Errno::ENOMEM);
+        }
+        for mut area in self.take(range) {
+            area.flags = (area.flags | set) - clear;
+            self.insert(area);
+        }
+        Ok(())
+    }
+
+    /// Tells the files of shared mappings in `range` which of their pages were stored to (msync(2)).
+    pub fn report_stores(&mut self, range: UserRange) {
+        for area in self.areas_in(range) {
+            self.machine.borrow().visit(self.space, area.range.intersect(range), &mut |addr, mapping| {
+                report_dirty(area, addr, mapping);
+            });
+        }
+    }
+
+    /// Returns a copy for a forked process. Private pages are shared until either side stores to them.
+    pub fn fork(&mut self) -> Result<MemoryManager, Errno> {
+        let mut child = MemoryManager::new(&self.machine, &self.frames, self.mmap_top)?;
+        child.brk_start = self.brk_start;
+        child.brk = self.brk;
+        child.stack_limit = self.stack_limit;
+        child.arguments = self.arguments;
+        child.environment = self.environment;
+        child.auxv.clone_from(&self.auxv);
+        for area in self.areas.values() {
+            if area.flags.contains(VmaFlags::DONT_FORK) {
+                continue;
+            }
+            child.areas.insert(area.range.start, area.clone());
+            if area.flags.contains(VmaFlags::WIPE_ON_FORK) {
+                continue;
+            }
+            let mut pages = Vec::new();
+            let mut machine = self.machine.borrow_mut();
+            if area.flags.contains(VmaFlags::SHARED) || !area.prot.contains(Prot::WRITE) {
+                machine.visit(self.space, area.range, &mut |addr, mapping| pages.push((addr, mapping)));
+            } else {
+                machine.protect(self.space, area.range, &mut |addr, mapping| {
+                    let prot = mapping.prot - Prot::WRITE;
+                    pages.push((addr, Mapping { prot, ..mapping }));
+                    prot
+                });
+            }
+            for (addr, mapping) in pages {
+                machine.map(child.space, addr, mapping.frame, mapping.prot).map_err(table_errno)?;
+                self.frames.retain(mapping.frame);
+            }
+        }
+        Ok(child)
+    }
+}
+
+impl Drop for MemoryManager {
+    fn drop(&mut self) {
+        let mut machine = self.machine.borrow_mut();
+        for area in self.areas.values() {
+            machine.visit(self.space, area.range, &mut |addr, mapping| {
+                report_dirty(area, addr, mapping);
+                self.frames.release(mapping.frame);
+            });
+        }
+        machine.destroy_space(self.space);
+    }
+}
+
+/// Returns what user code may do with a mapped page of `area`: a private page with other owners must be
+/// copied before it is stored to.
+pub(super) fn page_prot(area: &Vma, frames: &Frames, mapping: Mapping) -> Prot {
+    if area.flags.contains(VmaFlags::SHARED) || frames.owners(mapping.frame) == 1 {
+        area.prot
+    } else {
+        area.prot - Prot::WRITE
+    }
+}
+
+fn report_dirty(area: &Vma, addr: UserAddr, mapping: Mapping) {
+    if mapping.dirty
+        && area.flags.contains(VmaFlags::SHARED)
+        && let Backing::File { inode, .. } = &area.backing
+    {
+        inode.page_dirtied(area.page_index(addr));
+    }
+}
+
+/// Turns the platform's refusal to make a table into the errno that the guest sees.
+pub(super) fn table_errno(_: PlatformError) -> Errno {
+    Errno::ENOMEM
+}

@@ -1,0 +1,123 @@
+//! Virtual memory areas.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use lg_abi::Errno;
+use lg_platform::{PAGE_SIZE, Prot, UserAddr, UserRange};
+
+use super::{FrameRef, Frames};
+use crate::vfs::{FileDescription, Inode};
+
+bitflags::bitflags! {
+    /// Properties of an area.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct VmaFlags: u8 {
+        /// Stores are seen by everyone who maps the same object (MAP_SHARED).
+        const SHARED = 1;
+        /// The area grows towards lower addresses when the page below it is touched (MAP_GROWSDOWN).
+        const GROWS_DOWN = 2;
+        /// A fork leaves the area out (MADV_DONTFORK).
+        const DONT_FORK = 4;
+        /// A fork's child sees zeros (MADV_WIPEONFORK).
+        const WIPE_ON_FORK = 8;
+        /// The mapping may never become writable: shared, and the file was opened for reading only.
+        const NEVER_WRITE = 16;
+        /// The pages belong to the kernel (vDSO) and can be neither changed nor given back.
+        const KERNEL = 32;
+    }
+}
+
+/// Where the contents of an area come from.
+#[derive(Clone)]
+pub enum Backing {
+    /// Zeros.
+    Anonymous,
+    /// Zeros at first, then one set of pages for everyone (MAP_SHARED | MAP_ANONYMOUS).
+    Shared(Rc<SharedPages>),
+    /// A file's contents.
+    File {
+        /// The inode.
+        inode: Rc<dyn Inode>,
+        /// The open file, for the path that `/proc/PID/maps` shows.
+        description: Rc<FileDescription>,
+    },
+    /// A page of the kernel's with this name in `/proc/PID/maps`.
+    Kernel(&'static str, Rc<SharedPages>),
+}
+
+/// An area: consecutive pages with the same protection and backing.
+#[derive(Clone)]
+pub struct Vma {
+    /// Where it lies.
+    pub range: UserRange,
+    /// What the program may do with it.
+    pub prot: Prot,
+    /// Its properties.
+    pub flags: VmaFlags,
+    /// Where its contents come from.
+    pub backing: Backing,
+    /// Offset of its first byte in the backing, in pages.
+    pub offset_pages: u64,
+}
+
+impl Vma {
+    /// Returns the page number in the backing of the page at `addr`.
+    pub fn page_index(&self, addr: UserAddr) -> u64 {
+        self.offset_pages + (addr.bytes_from(self.range.start) / PAGE_SIZE as u64)
+    }
+
+    /// Returns the part of the area in `range`, which must overlap it.
+    pub fn slice(&self, range: UserRange) -> Vma {
+        let range = self.range.intersect(range);
+        Vma { range, offset_pages: self.page_index(range.start), ..self.clone() }
+    }
+
+    /// Says whether `next` continues this area, so that one can stand for both.
+    pub fn merges_with(&self, next: &Vma) -> bool {
+        self.range.end == next.range.start
+            && self.prot == next.prot
+            && self.flags == next.flags
+            && match (&self.backing, &next.backing) {
+                (Backing::Anonymous, Backing::Anonymous) => true,
+                (Backing::File { inode: a, .. }, Backing::File { inode: b, .. }) => {
+                    Rc::ptr_eq(a, b) && self.offset_pages + self.range.pages() == next.offset_pages
+                }
+                _ => false,
+            }
+    }
+}
+
+/// Pages that several areas share, allocated when first touched.
+#[derive(Default)]
+pub struct SharedPages {
+    pages: RefCell<BTreeMap<u64, FrameRef>>,
+}
+
+impl SharedPages {
+    /// Returns the object with these pages.
+    pub fn with_pages(pages: impl IntoIterator<Item = FrameRef>) -> Rc<SharedPages> {
+        Rc::new(SharedPages { pages: RefCell::new((0..).zip(pages).collect()) })
+    }
+
+    /// Returns page `index`, making it if need be.
+    pub fn page(&self, frames: &Rc<Frames>, index: u64) -> Result<FrameRef, Errno> {
+        if let Some(page) = self.pages.borrow().get(&index) {
+            return Ok(page.clone());
+        }
+        let page = frames.alloc()?;
+        self.pages.borrow_mut().insert(index, page.clone());
+        Ok(page)
+    }
+
+    /// Drops the pages in the range of indices (MADV_REMOVE).
+    pub fn remove(&self, first: u64, count: u64) {
+        self.pages.borrow_mut().retain(|index, _| *index < first || *index - first >= count);
+    }
+
+    /// Identifies the object, for shared futexes.
+    pub fn id(self: &Rc<SharedPages>) -> usize {
+        Rc::as_ptr(self) as usize
+    }
+}

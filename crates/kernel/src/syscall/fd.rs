@@ -1,0 +1,402 @@
+//! Descriptors: close, dup, fcntl, ioctl, pipes, locks.
+
+use std::rc::Rc;
+
+use lg_abi::raw::general as linux;
+use lg_abi::{Errno, Flock};
+
+use super::Ctx;
+use crate::fs::memfs::{new_memfd, seals};
+use crate::fs::pipe::{as_pipe, new_pipe};
+use crate::task::SysResult;
+use crate::vfs::{FileDescription, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
+
+/// Flags of close_range(2) (linux/close_range.h).
+const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
+const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
+
+/// The highest descriptor limit of the process.
+pub(super) fn fd_limit(ctx: &Ctx<'_>) -> u64 {
+    ctx.rlimit(linux::RLIMIT_NOFILE).cur
+}
+
+/// Puts an open file at the lowest free descriptor; `flags` may hold O_CLOEXEC.
+pub(super) fn install(ctx: &Ctx<'_>, description: Rc<FileDescription>, flags: u32) -> SysResult {
+    let on_exec = OnExec::from_flags(flags, linux::O_CLOEXEC);
+    let fd = ctx.fds().borrow_mut().insert(description, on_exec, fd_limit(ctx))?;
+    Ok(u64::from(fd))
+}
+
+fn finish_close(ctx: &Ctx<'_>, closed: Vec<Rc<FileDescription>>) {
+    let owner = ctx.fds().borrow().lock_owner();
+    let cx = ctx.fs();
+    closed.into_iter().for_each(|description| close_removed(&cx, owner, description));
+}
+
+pub(super) fn sys_close(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    let closed = ctx.fds().borrow_mut().remove(fd)?;
+    finish_close(ctx, vec![closed]);
+    Ok(0)
+}
+
+pub(super) fn sys_close_range(ctx: &mut Ctx<'_>, [first, last, flags, ..]: [u64; 6]) -> SysResult {
+    let (first, last) = (first as u32, last as u32);
+    let known = CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC;
+    if first > last || flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if flags & u64::from(CLOSE_RANGE_UNSHARE) != 0 && Rc::strong_count(&ctx.task().fds) > 1 {
+        let copy = ctx.fds().borrow().fork(&ctx.fs());
+        ctx.task_mut().fds = Rc::new(std::cell::RefCell::new(copy));
+    }
+    let fds = ctx.fds();
+    if flags & u64::from(CLOSE_RANGE_CLOEXEC) != 0 {
+        fds.borrow_mut().close_range_on_exec(first, last);
+    } else {
+        let closed = fds.borrow_mut().remove_range(first, last);
+        finish_close(ctx, closed);
+    }
+    Ok(0)
+}
+
+pub(super) fn sys_dup(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    install(ctx, description, 0)
+}
+
+pub(super) fn sys_dup2(ctx: &mut Ctx<'_>, [old, new, ..]: [u64; 6]) -> SysResult {
+    if old as u32 == new as u32 {
+        ctx.fd(old)?;
+        return Ok(u64::from(new as u32));
+    }
+    duplicate_to(ctx, old, new, OnExec::Keep)
+}
+
+pub(super) fn sys_dup3(ctx: &mut Ctx<'_>, [old, new, flags, ..]: [u64; 6]) -> SysResult {
+    if old as u32 == new as u32 || flags & !u64::from(linux::O_CLOEXEC) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    duplicate_to(ctx, old, new, OnExec::from_flags(flags as u32, linux::O_CLOEXEC))
+}
+
+fn duplicate_to(ctx: &mut Ctx<'_>, old: u64, new: u64, on_exec: OnExec) -> SysResult {
+    let description = ctx.fd(old)?;
+    let limit = fd_limit(ctx);
+    let replaced = ctx.fds().borrow_mut().replace(new as u32, description, on_exec, limit)?;
+    finish_close(ctx, replaced.into_iter().collect());
+    Ok(u64::from(new as u32))
+}
+
+pub(super) fn sys_pipe(ctx: &mut Ctx<'_>, [fds, ..]: [u64; 6]) -> SysResult {
+    make_pipe(ctx, fds, 0)
+}
+
+pub(super) fn sys_pipe2(ctx: &mut Ctx<'_>, [fds, flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::O_CLOEXEC | linux::O_NONBLOCK | linux::O_DIRECT;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    make_pipe(ctx, fds, flags as u32)
+}
+
+fn make_pipe(ctx: &mut Ctx<'_>, addr: u64, flags: u32) -> SysResult {
+    let limit = fd_limit(ctx);
+    let table = ctx.fds();
+    if !table.borrow().has_room_for_two(limit) {
+        return Err(Errno::EMFILE.into());
+    }
+    let (reader, writer) = new_pipe(&ctx.fs(), flags & !linux::O_CLOEXEC)?;
+    let on_exec = OnExec::from_flags(flags, linux::O_CLOEXEC);
+    let first = table.borrow_mut().insert(reader, on_exec, limit)?;
+    let second = table.borrow_mut().insert(writer, on_exec, limit)?;
+    if let Err(errno) = ctx.copy_out(addr, &[first, second]) {
+        for fd in [first, second] {
+            if let Ok(closed) = table.borrow_mut().remove(u64::from(fd)) {
+                drop(closed);
+            }
+        }
+        return Err(errno.into());
+    }
+    Ok(0)
+}
+
+pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    let path_only = description.is_path_only();
+    match command as u32 {
+        linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
+            let limit = fd_limit(ctx);
+            if (arg as i32) < 0 || arg >= limit {
+                return Err(Errno::EINVAL.into());
+            }
+            let on_exec = if command as u32 == linux::F_DUPFD { OnExec::Keep } else { OnExec::Close };
+            let new = ctx.fds().borrow_mut().insert_from(arg as u32, description, on_exec, limit)?;
+            Ok(u64::from(new))
+        }
+        linux::F_GETFD => Ok(u64::from(ctx.fds().borrow().on_exec(fd)? == OnExec::Close)),
+        linux::F_SETFD => {
+            let on_exec = OnExec::from_flags(arg as u32, linux::FD_CLOEXEC);
+            ctx.fds().borrow_mut().set_on_exec(fd, on_exec)?;
+            Ok(0)
+        }
+        linux::F_GETFL => {
+            // open(2) sets it for every file; pipes and their like were never opened.
+            let large = if ctx.fs().vfs.is_nameless(&description.path) { 0 } else { linux::O_LARGEFILE };
+            Ok(u64::from(description.flags() | large))
+        }
+        _ if path_only => Err(Errno::EBADF.into()),
+        linux::F_SETFL => {
+            description.set_flags(arg as u32);
+            Ok(0)
+        }
+        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(ctx, &description, command as u32, arg),
+        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            set_lock(ctx, &description, command as u32, arg)
+        }
+        linux::F_GETOWN => Ok(description.owner() as u64),
+        linux::F_SETOWN => {
+            description.set_owner(arg as i32);
+            Ok(0)
+        }
+        linux::F_GETPIPE_SZ => {
+            let pipe = as_pipe(&description.file).ok_or(Errno::EBADF)?;
+            Ok(pipe.capacity() as u64)
+        }
+        linux::F_SETPIPE_SZ => {
+            let pipe = as_pipe(&description.file).ok_or(Errno::EBADF)?;
+            Ok(pipe.set_capacity(arg)? as u64)
+        }
+        linux::F_ADD_SEALS => {
+            description.check_writable().map_err(|_| Errno::EPERM)?;
+            seals(description.inode(), Some(arg as u32))?.ok_or(Errno::EINVAL)?;
+            Ok(0)
+        }
+        linux::F_GET_SEALS => Ok(u64::from(seals(description.inode(), None)?.ok_or(Errno::EINVAL)?)),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// Reads a lock request: `None` as kind is F_UNLCK.
+fn read_lock(
+    ctx: &Ctx<'_>,
+    description: &FileDescription,
+    command: u32,
+    addr: u64,
+) -> Result<(Flock, Option<LockKind>, RecordLock), Errno> {
+    let flock: Flock = ctx.copy_in(addr)?;
+    let kind = match flock.l_type as u32 {
+        linux::F_RDLCK => Some(LockKind::Shared),
+        linux::F_WRLCK => Some(LockKind::Exclusive),
+        linux::F_UNLCK => None,
+        _ => return Err(Errno::EINVAL),
+    };
+    let base = match flock.l_whence as u32 {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => description.offset(),
+        linux::SEEK_END => description.inode().attr(&ctx.fs())?.size,
+        _ => return Err(Errno::EINVAL),
+    };
+    let start = base.checked_add_signed(flock.l_start).ok_or(Errno::EINVAL)?;
+    let (start, last) = match flock.l_len {
+        0 => (start, u64::MAX),
+        len if len > 0 => (start, start.checked_add(len as u64 - 1).ok_or(Errno::EOVERFLOW)?),
+        len => {
+            (start.checked_add_signed(len).ok_or(Errno::EINVAL)?, start.checked_sub(1).ok_or(Errno::EINVAL)?)
+        }
+    };
+    let is_ofd = matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW);
+    if is_ofd && flock.l_pid != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let owner = if is_ofd {
+        LockOwner::Description(description.id)
+    } else {
+        LockOwner::Process(ctx.fds().borrow().lock_owner())
+    };
+    let pid = ctx.task().tgid.0;
+    let record = RecordLock { owner, pid, start, last, kind: kind.unwrap_or(LockKind::Shared) };
+    Ok((flock, kind, record))
+}
+
+fn get_lock(ctx: &Ctx<'_>, description: &FileDescription, command: u32, addr: u64) -> SysResult {
+    let (mut flock, kind, wanted) = read_lock(ctx, description, command, addr)?;
+    if kind.is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    let cx = ctx.fs();
+    let key = LockTable::key_of(&cx, description)?;
+    match cx.vfs.locks().find_conflict(key, &wanted) {
+        None => flock.l_type = linux::F_UNLCK as i16,
+        Some(held) => {
+            flock.l_type = match held.kind {
+                LockKind::Shared => linux::F_RDLCK as i16,
+                LockKind::Exclusive => linux::F_WRLCK as i16,
+            };
+            flock.l_whence = linux::SEEK_SET as i16;
+            flock.l_start = held.start as i64;
+            flock.l_len = if held.last == u64::MAX { 0 } else { (held.last - held.start + 1) as i64 };
+            flock.l_pid = match held.owner {
+                LockOwner::Process(_) => held.pid as i32,
+                LockOwner::Description(_) => -1,
+            };
+        }
+    }
+    ctx.copy_out(addr, &flock)?;
+    Ok(0)
+}
+
+fn set_lock(ctx: &Ctx<'_>, description: &FileDescription, command: u32, addr: u64) -> SysResult {
+    let (_, kind, wanted) = read_lock(ctx, description, command, addr)?;
+    match kind {
+        Some(LockKind::Shared) => description.check_readable()?,
+        Some(LockKind::Exclusive) => description.check_writable()?,
+        None => {}
+    }
+    let cx = ctx.fs();
+    let key = LockTable::key_of(&cx, description)?;
+    let locks = cx.vfs.locks();
+    if kind.is_none() {
+        locks.unlock_record(key, &wanted);
+        return Ok(0);
+    }
+    match locks.lock_record(key, description, wanted) {
+        Ok(()) => Ok(0),
+        Err(error) if matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW) => Err(error.or_wait()),
+        Err(error) => Err(error.or_again()),
+    }
+}
+
+pub(super) fn sys_flock(ctx: &mut Ctx<'_>, [fd, operation, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF.into());
+    }
+    let kind = match operation as u32 & !linux::LOCK_NB {
+        linux::LOCK_SH => Some(LockKind::Shared),
+        linux::LOCK_EX => Some(LockKind::Exclusive),
+        linux::LOCK_UN => None,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let cx = ctx.fs();
+    let key = LockTable::key_of(&cx, &description)?;
+    match cx.vfs.locks().flock(key, &description, kind) {
+        Ok(()) => Ok(0),
+        Err(error) if operation as u32 & linux::LOCK_NB != 0 => Err(error.or_again()),
+        Err(error) => Err(error.or_wait()),
+    }
+}
+
+pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> SysResult {
+    use lg_abi::raw::ioctl;
+    let description = ctx.fd(fd)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF.into());
+    }
+    match request as u32 {
+        ioctl::FIOCLEX => ctx.fds().borrow_mut().set_on_exec(fd, OnExec::Close)?,
+        ioctl::FIONCLEX => ctx.fds().borrow_mut().set_on_exec(fd, OnExec::Keep)?,
+        ioctl::FIONBIO => {
+            let on: i32 = ctx.copy_in(arg)?;
+            let flags = description.flags() & !linux::O_NONBLOCK;
+            description.set_flags(if on != 0 { flags | linux::O_NONBLOCK } else { flags });
+        }
+        ioctl::FIOASYNC => {}
+        request => {
+            let user = ctx.user();
+            let answer = description.file.ioctl(&ctx.fs(), &user, request, arg);
+            return match answer {
+                // What is left to read of a regular file.
+                Err(Errno::ENOTTY) if request == ioctl::FIONREAD => {
+                    let attr = description.inode().attr(&ctx.fs())?;
+                    if attr.mode & linux::S_IFMT != linux::S_IFREG {
+                        return Err(Errno::ENOTTY.into());
+                    }
+                    let left = attr.size.saturating_sub(description.offset());
+                    ctx.copy_out(arg, &(left.min(i32::MAX as u64) as u32))?;
+                    Ok(0)
+                }
+                answer => Ok(answer?),
+            };
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn sys_fsync(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF.into());
+    }
+    if !description.file.has_position() {
+        return Err(Errno::EINVAL.into());
+    }
+    description.file.sync(&ctx.fs())?;
+    Ok(0)
+}
+
+pub(super) fn sys_fdatasync(ctx: &mut Ctx<'_>, args: [u64; 6]) -> SysResult {
+    sys_fsync(ctx, args)
+}
+
+/// Files in memory are always in sync; writes to writable mounts reach the host at once.
+pub(super) fn sys_sync(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
+    Ok(0)
+}
+
+pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    ctx.fd(fd)?;
+    Ok(0)
+}
+
+pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    if description.file.has_position() { Ok(0) } else { Err(Errno::ESPIPE.into()) }
+}
+
+pub(super) fn sys_fadvise64(ctx: &mut Ctx<'_>, [fd, _, _, advice, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    if !description.file.has_position() {
+        return Err(Errno::ESPIPE.into());
+    }
+    if advice > 5 { Err(Errno::EINVAL.into()) } else { Ok(0) }
+}
+
+pub(super) fn sys_readahead(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+    ctx.fd(fd)?.check_readable()?;
+    Ok(0)
+}
+
+pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    description.check_writable()?;
+    if (offset as i64) < 0 || (len as i64) <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+    if !description.file.has_position() {
+        return Err(Errno::ESPIPE.into());
+    }
+    description.file.allocate(&ctx.fs(), mode as u32, offset, len)?;
+    Ok(0)
+}
+
+pub(super) fn sys_memfd_create(ctx: &mut Ctx<'_>, [name, flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL | linux::MFD_EXEC;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = ctx.user().read_string(name, 250).map_err(|errno| match errno {
+        Errno::ENAMETOOLONG => Errno::EINVAL,
+        other => other,
+    })?;
+    let sealing = flags & u64::from(linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL) != 0;
+    let description = {
+        let cx = ctx.fs();
+        let inode = new_memfd(&cx, if sealing { 0 } else { linux::F_SEAL_SEAL })?;
+        let file = inode.clone().open(&cx, linux::O_RDWR)?;
+        let shown = [b"/memfd:".as_slice(), &name, b" (deleted)"].concat();
+        FileDescription::nameless(&cx, inode, file, &shown, linux::O_RDWR)?
+    };
+    let cloexec = if flags & u64::from(linux::MFD_CLOEXEC) != 0 { linux::O_CLOEXEC } else { 0 };
+    install(ctx, description, cloexec)
+}

@@ -1,0 +1,568 @@
+//! Reading and writing: read(2), write(2) and their vectored and positioned forms.
+
+use std::io::SeekFrom;
+use std::rc::Rc;
+
+use lg_abi::raw::general as linux;
+use lg_abi::{Errno, Iovec, Signal};
+
+use super::Ctx;
+use crate::fs::pipe::as_pipe;
+use crate::task::{HostEvent, Stop, SysResult, Wait};
+use crate::vfs::{FileDescription, FsContext, Readiness};
+
+/// Most bytes that one call moves (Linux's MAX_RW_COUNT).
+const MAX_COUNT: u64 = 0x7fff_f000;
+
+/// How many bytes pass through the kernel at a time.
+const CHUNK: usize = 128 << 10;
+
+/// Most buffers of a vectored call (IOV_MAX).
+const MAX_VECTORS: u64 = 1024;
+
+/// A part of user memory to be filled or written.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    addr: u64,
+    len: u64,
+}
+
+/// Where in the file a transfer starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Position {
+    /// Where the open file is; the transfer moves that.
+    Current,
+    /// At this byte.
+    At(u64),
+}
+
+pub(super) fn sys_read(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6]) -> SysResult {
+    read(ctx, fd, &[span(buf, len)], Position::Current)
+}
+
+pub(super) fn sys_write(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6]) -> SysResult {
+    write(ctx, fd, &[span(buf, len)], Position::Current)
+}
+
+pub(super) fn sys_pread64(ctx: &mut Ctx<'_>, [fd, buf, len, offset, ..]: [u64; 6]) -> SysResult {
+    let position = position(offset)?;
+    read(ctx, fd, &[span(buf, len)], position)
+}
+
+pub(super) fn sys_pwrite64(ctx: &mut Ctx<'_>, [fd, buf, len, offset, ..]: [u64; 6]) -> SysResult {
+    let position = position(offset)?;
+    write(ctx, fd, &[span(buf, len)], position)
+}
+
+pub(super) fn sys_readv(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
+    let spans = read_vectors(ctx, vectors, count)?;
+    read(ctx, fd, &spans, Position::Current)
+}
+
+pub(super) fn sys_writev(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
+    let spans = read_vectors(ctx, vectors, count)?;
+    write(ctx, fd, &spans, Position::Current)
+}
+
+pub(super) fn sys_preadv(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
+    let position = position(offset)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    read(ctx, fd, &spans, position)
+}
+
+pub(super) fn sys_pwritev(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
+    let position = position(offset)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    write(ctx, fd, &spans, position)
+}
+
+pub(super) fn sys_preadv2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
+    let position = flagged_position(offset, flags)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    read(ctx, fd, &spans, position)
+}
+
+pub(super) fn sys_pwritev2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
+    let position = flagged_position(offset, flags)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    write(ctx, fd, &spans, position)
+}
+
+fn span(addr: u64, len: u64) -> Span {
+    Span { addr, len: len.min(MAX_COUNT) }
+}
+
+fn position(offset: u64) -> Result<Position, Errno> {
+    if (offset as i64) < 0 { Err(Errno::EINVAL) } else { Ok(Position::At(offset)) }
+}
+
+fn flagged_position(offset: u64, flags: u64) -> Result<Position, Errno> {
+    // RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here.
+    if flags & !7 != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if offset == u64::MAX { Ok(Position::Current) } else { position(offset) }
+}
+
+fn read_vectors(ctx: &Ctx<'_>, vectors: u64, count: u64) -> Result<Vec<Span>, Errno> {
+    if count > MAX_VECTORS {
+        return Err(Errno::EINVAL);
+    }
+    let mut spans = Vec::with_capacity(count as usize);
+    let mut left = MAX_COUNT;
+    for index in 0..count {
+        let at = vectors.checked_add(index * size_of::<Iovec>() as u64).ok_or(Errno::EFAULT)?;
+        let vector: Iovec = ctx.copy_in(at)?;
+        if vector.len > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        let len = vector.len.min(left);
+        left -= len;
+        spans.push(Span { addr: vector.base, len });
+    }
+    Ok(spans)
+}
+
+/// Answers a transfer that can not go on now: what has been moved, or a sleep, or EAGAIN.
+pub(super) fn stop_or_wait(
+    ctx: &mut Ctx<'_>,
+    description: &FileDescription,
+    wanted: Readiness,
+    moved: u64,
+) -> SysResult {
+    if description.is_nonblocking() {
+        return if moved > 0 { Ok(moved) } else { Err(Errno::EAGAIN.into()) };
+    }
+    *ctx.progress() = moved;
+    Err(Stop::Block(wait_for(description, wanted)))
+}
+
+/// Returns the wait for a file's readiness.
+pub(super) fn wait_for(description: &FileDescription, wanted: Readiness) -> Wait {
+    let file = &description.file;
+    let host: Vec<HostEvent> = file.host_events(wanted);
+    Wait { host, ..Wait::on(file.queues()) }.until(file.ready_at_ns())
+}
+
+fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysResult {
+    let description = ctx.fd(fd)?;
+    check_position(&description, position)?;
+    description.check_readable()?;
+    let total: u64 = spans.iter().map(|span| span.len).sum();
+    let mut chunk = vec![0; CHUNK.min(total as usize)];
+    let mut moved = 0;
+    for span in spans {
+        let mut in_span = 0;
+        while in_span < span.len {
+            let want = chunk.len().min((span.len - in_span) as usize);
+            let offset = current_offset(&description, position, moved)?;
+            let got = match description.file.read(&ctx.fs(), offset, &mut chunk[..want]) {
+                Ok(got) => got,
+                Err(Errno::EAGAIN) if moved > 0 => return Ok(moved),
+                Err(Errno::EAGAIN) => return stop_or_wait(ctx, &description, Readiness::READABLE, 0),
+                Err(_) if moved > 0 => return Ok(moved),
+                Err(errno) => return Err(errno.into()),
+            };
+            let stored = ctx.write_bytes_partial(span.addr.wrapping_add(in_span), &chunk[..got]);
+            advance(&description, position, stored as u64);
+            moved += stored as u64;
+            in_span += stored as u64;
+            if stored < got {
+                return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT.into()) };
+            }
+            if got < want || !description.file.has_position() {
+                // The end of the file, or all that a pipe or terminal has for one call.
+                return Ok(moved);
+            }
+        }
+    }
+    if total == 0 {
+        let offset = current_offset(&description, position, 0)?;
+        description.file.read(&ctx.fs(), offset, &mut []).or_else(|errno| match errno {
+            Errno::EAGAIN => Ok(0),
+            other => Err(other),
+        })?;
+    }
+    Ok(moved)
+}
+
+fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysResult {
+    let description = ctx.fd(fd)?;
+    check_position(&description, position)?;
+    description.check_writable()?;
+    let total: u64 = spans.iter().map(|span| span.len).sum();
+    let mut chunk = vec![0; CHUNK.min(total as usize)];
+    // A call that is made again goes on behind what its earlier tries have written.
+    let mut moved = *ctx.progress();
+    let mut skip = moved;
+    // What several small buffers hold goes to the file in one piece, so that it stays together.
+    let mut pending = 0;
+    for (index, span) in spans.iter().enumerate() {
+        if skip >= span.len {
+            skip -= span.len;
+            continue;
+        }
+        let mut in_span = std::mem::take(&mut skip);
+        while in_span < span.len {
+            let want = (chunk.len() - pending).min((span.len - in_span) as usize);
+            let addr = span.addr.wrapping_add(in_span);
+            let got = ctx.user().read_partial(addr, &mut chunk[pending..pending + want]);
+            pending += got;
+            in_span += got as u64;
+            let faulted = got < want;
+            let is_last = index + 1 == spans.len() && in_span == span.len;
+            if pending == chunk.len() || faulted || is_last {
+                match write_chunk(ctx, &description, position, &chunk[..pending], moved) {
+                    Ok(written) => {
+                        moved += written as u64;
+                        if written < pending && description.file.has_position() {
+                            // The file system is full; the next call hears of it.
+                            return Ok(moved);
+                        }
+                        if written < pending {
+                            // A pipe took a part: the rest of this call is made later.
+                            return stop_or_wait(ctx, &description, Readiness::WRITABLE, moved);
+                        }
+                    }
+                    Err(Errno::EAGAIN) => {
+                        return stop_or_wait(ctx, &description, Readiness::WRITABLE, moved);
+                    }
+                    Err(Errno::EPIPE) => {
+                        ctx.signal_self(Signal::SIGPIPE);
+                        return if moved > 0 { Ok(moved) } else { Err(Errno::EPIPE.into()) };
+                    }
+                    Err(_) if moved > 0 => return Ok(moved),
+                    Err(errno) => return Err(errno.into()),
+                }
+                pending = 0;
+            }
+            if faulted {
+                return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT.into()) };
+            }
+        }
+    }
+    if pending > 0 {
+        let written = write_chunk(ctx, &description, position, &chunk[..pending], moved)?;
+        moved += written as u64;
+    }
+    Ok(moved)
+}
+
+fn write_chunk(
+    ctx: &mut Ctx<'_>,
+    description: &Rc<FileDescription>,
+    position: Position,
+    data: &[u8],
+    moved: u64,
+) -> Result<usize, Errno> {
+    if data.is_empty() {
+        return Ok(0);
+    }
+    let offset = if description.flags() & linux::O_APPEND != 0 && description.file.has_position() {
+        let cx = ctx.fs();
+        let end = description.inode().attr(&cx)?.size;
+        if position == Position::Current {
+            description.set_offset(end);
+        }
+        end
+    } else {
+        current_offset(description, position, moved)?
+    };
+    let written = write_limited(ctx, description, offset, data)?;
+    advance(description, position, written as u64);
+    Ok(written)
+}
+
+/// Writes within RLIMIT_FSIZE.
+fn write_limited(
+    ctx: &mut Ctx<'_>,
+    description: &FileDescription,
+    offset: u64,
+    data: &[u8],
+) -> Result<usize, Errno> {
+    let mut len = data.len();
+    let limit = ctx.rlimit(linux::RLIMIT_FSIZE).cur;
+    if limit != u64::MAX && description.file.has_position() {
+        let room = limit.saturating_sub(offset);
+        if room == 0 {
+            ctx.signal_self(Signal::SIGXFSZ);
+            return Err(Errno::EFBIG);
+        }
+        len = len.min(usize::try_from(room).unwrap_or(usize::MAX));
+    }
+    description.file.write(&ctx.fs(), offset, &data[..len])
+}
+
+fn check_position(description: &FileDescription, position: Position) -> Result<(), Errno> {
+    let positioned = position != Position::Current;
+    if positioned && !description.file.has_position() && !description.is_path_only() {
+        return Err(Errno::ESPIPE);
+    }
+    Ok(())
+}
+
+fn current_offset(description: &FileDescription, position: Position, moved: u64) -> Result<u64, Errno> {
+    match position {
+        Position::Current => Ok(description.offset()),
+        Position::At(offset) => offset.checked_add(moved).ok_or(Errno::EINVAL),
+    }
+}
+
+fn advance(description: &FileDescription, position: Position, by: u64) {
+    if position == Position::Current && description.file.has_position() {
+        description.set_offset(description.offset().saturating_add(by));
+    }
+}
+
+/// One file of a copy inside the kernel.
+struct End {
+    description: Rc<FileDescription>,
+    /// The offset argument: where it is in user memory, and its value.
+    offset: Option<(u64, u64)>,
+}
+
+impl End {
+    fn new(ctx: &Ctx<'_>, fd: u64, offset_addr: u64) -> Result<End, Errno> {
+        let description = ctx.fd(fd)?;
+        let offset = if offset_addr == 0 { None } else { Some((offset_addr, ctx.copy_in(offset_addr)?)) };
+        if offset.is_some() && !description.file.has_position() {
+            return Err(Errno::ESPIPE);
+        }
+        if offset.is_some_and(|(_, value): (u64, u64)| value > i64::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(End { description, offset })
+    }
+
+    fn at(&self) -> u64 {
+        self.offset.map_or(self.description.offset(), |(_, value)| value)
+    }
+
+    fn advance(&mut self, by: u64) {
+        match &mut self.offset {
+            Some((_, value)) => *value = value.saturating_add(by),
+            None => advance(&self.description, Position::Current, by),
+        }
+    }
+
+    fn finish(&self, ctx: &Ctx<'_>) -> Result<(), Errno> {
+        match self.offset {
+            Some((addr, value)) => ctx.copy_out(addr, &value),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn sys_sendfile(ctx: &mut Ctx<'_>, [out, input, offset, count, ..]: [u64; 6]) -> SysResult {
+    let from = End::new(ctx, input, offset)?;
+    let to = End::new(ctx, out, 0)?;
+    from.description.check_readable()?;
+    to.description.check_writable()?;
+    if !from.description.file.has_position() {
+        return Err(Errno::EINVAL.into());
+    }
+    copy(ctx, from, to, count)
+}
+
+pub(super) fn sys_copy_file_range(
+    ctx: &mut Ctx<'_>,
+    [input, in_offset, out, out_offset, count, flags]: [u64; 6],
+) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let from = End::new(ctx, input, in_offset)?;
+    let to = End::new(ctx, out, out_offset)?;
+    from.description.check_readable()?;
+    to.description.check_writable()?;
+    for end in [&from, &to] {
+        let mode = end.description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT;
+        match mode {
+            linux::S_IFREG => {}
+            linux::S_IFDIR => return Err(Errno::EISDIR.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        }
+    }
+    if to.description.flags() & linux::O_APPEND != 0 {
+        return Err(Errno::EBADF.into());
+    }
+    let same = Rc::ptr_eq(from.description.inode(), to.description.inode());
+    let (start, end) = (from.at(), from.at().saturating_add(count));
+    if same && start < to.at().saturating_add(count) && to.at() < end {
+        return Err(Errno::EINVAL.into());
+    }
+    copy(ctx, from, to, count)
+}
+
+pub(super) fn sys_splice(
+    ctx: &mut Ctx<'_>,
+    [input, in_offset, out, out_offset, count, flags]: [u64; 6],
+) -> SysResult {
+    let known = linux::SPLICE_F_MOVE | linux::SPLICE_F_NONBLOCK | linux::SPLICE_F_MORE | linux::SPLICE_F_GIFT;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let from = End::new(ctx, input, in_offset)?;
+    let to = End::new(ctx, out, out_offset)?;
+    from.description.check_readable()?;
+    to.description.check_writable()?;
+    let is_pipe = |cx: &FsContext<'_>, end: &End| {
+        end.description.inode().attr(cx).is_ok_and(|attr| attr.mode & linux::S_IFMT == linux::S_IFIFO)
+    };
+    if !is_pipe(&ctx.fs(), &from) && !is_pipe(&ctx.fs(), &to) {
+        return Err(Errno::EINVAL.into());
+    }
+    copy(ctx, from, to, count.min(CHUNK as u64))
+}
+
+/// Copies up to `count` bytes from one file to another, without losing what was read where less can be
+/// written: a source without a position is only read as far as there is room.
+fn copy(ctx: &mut Ctx<'_>, mut from: End, mut to: End, count: u64) -> SysResult {
+    let count = count.min(MAX_COUNT);
+    let mut moved = *ctx.progress();
+    let mut chunk = vec![0; CHUNK.min(count as usize)];
+    while moved < count {
+        if !to.description.file.readiness(&ctx.fs()).intersects(Readiness::WRITABLE | Readiness::ERR) {
+            to.finish(ctx)?;
+            from.finish(ctx)?;
+            return stop_or_wait(ctx, &to.description, Readiness::WRITABLE, moved);
+        }
+        // A pipe that is ready for writing has room for at least PIPE_BUF bytes.
+        let limit = if to.description.file.has_position() { chunk.len() } else { 4096.min(chunk.len()) };
+        let want = limit.min((count - moved) as usize);
+        let got = match from.description.file.read(&ctx.fs(), from.at(), &mut chunk[..want]) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(Errno::EAGAIN) if moved > 0 => break,
+            Err(Errno::EAGAIN) => {
+                return stop_or_wait(ctx, &from.description, Readiness::READABLE, moved);
+            }
+            Err(errno) if moved == 0 => return Err(errno.into()),
+            Err(_) => break,
+        };
+        let written = match write_limited(ctx, &to.description, to.at(), &chunk[..got]) {
+            Ok(written) => written,
+            Err(Errno::EPIPE) => {
+                ctx.signal_self(Signal::SIGPIPE);
+                return Err(Errno::EPIPE.into());
+            }
+            Err(errno) if moved == 0 => return Err(errno.into()),
+            Err(_) => break,
+        };
+        from.advance(written as u64);
+        to.advance(written as u64);
+        moved += written as u64;
+        if written < got {
+            break;
+        }
+    }
+    from.finish(ctx)?;
+    to.finish(ctx)?;
+    Ok(moved)
+}
+
+pub(super) fn sys_lseek(ctx: &mut Ctx<'_>, [fd, offset, whence, ..]: [u64; 6]) -> SysResult {
+    use crate::vfs::Extent;
+    let description = ctx.fd(fd)?;
+    if description.is_path_only() {
+        return Err(Errno::EBADF.into());
+    }
+    if whence as u32 > linux::SEEK_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    let shared = match whence as u32 {
+        linux::SEEK_SET => u64::try_from(offset as i64).ok().map(SeekFrom::Start),
+        linux::SEEK_CUR => Some(SeekFrom::Current(offset as i64)),
+        linux::SEEK_END => Some(SeekFrom::End(offset as i64)),
+        _ => None,
+    };
+    if let Some(moved) = shared.and_then(|to| description.file.seek(to)) {
+        return Ok(moved?);
+    }
+    if !description.file.has_position() {
+        return Err(Errno::ESPIPE.into());
+    }
+    let attr = description.inode().attr(&ctx.fs())?;
+    // The positions of a directory are cookies: only one that was given out means anything.
+    if attr.mode & linux::S_IFMT == linux::S_IFDIR && whence as u32 > linux::SEEK_CUR {
+        return Err(Errno::EINVAL.into());
+    }
+    let relative = |base: u64| base.checked_add_signed(offset as i64).ok_or(Errno::EINVAL);
+    let target = match whence as u32 {
+        linux::SEEK_SET => relative(0)?,
+        linux::SEEK_CUR => relative(description.offset())?,
+        linux::SEEK_END => relative(attr.size)?,
+        linux::SEEK_DATA | linux::SEEK_HOLE => {
+            let end = attr.size;
+            if offset >= end {
+                return Err(Errno::ENXIO.into());
+            }
+            let wanted = if whence as u32 == linux::SEEK_DATA { Extent::Data } else { Extent::Hole };
+            match description.file.seek_hole(offset, wanted) {
+                Some(found) => found?,
+                None if wanted == Extent::Data => offset,
+                None => end,
+            }
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    if target > i64::MAX as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    description.set_offset(target);
+    Ok(target)
+}
+
+pub(super) fn sys_tee(ctx: &mut Ctx<'_>, [input, out, count, flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::SPLICE_F_MOVE | linux::SPLICE_F_NONBLOCK | linux::SPLICE_F_MORE | linux::SPLICE_F_GIFT;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let (input, out) = (ctx.fd(input)?, ctx.fd(out)?);
+    input.check_readable()?;
+    out.check_writable()?;
+    let (Some(from), Some(to)) = (as_pipe(&input.file), as_pipe(&out.file)) else {
+        return Err(Errno::EINVAL.into());
+    };
+    if from.same_pipe(&to) {
+        return Err(Errno::EINVAL.into());
+    }
+    let want = CHUNK.min(usize::try_from(count).unwrap_or(CHUNK));
+    if want == 0 {
+        return Ok(0);
+    }
+    // What is taken must fit whole, so that the pipes do not drift apart.
+    let room = to.room();
+    if room == 0 {
+        return stop_or_wait(ctx, &out, Readiness::WRITABLE, 0);
+    }
+    let mut chunk = vec![0; want.min(room)];
+    let got = from.peek(&mut chunk);
+    if got == 0 {
+        if input.file.readiness(&ctx.fs()).contains(Readiness::HUP) {
+            return Ok(0);
+        }
+        return stop_or_wait(ctx, &input, Readiness::READABLE, 0);
+    }
+    match write_limited(ctx, &out, 0, &chunk[..got]) {
+        Ok(written) => Ok(written as u64),
+        Err(Errno::EPIPE) => {
+            ctx.signal_self(Signal::SIGPIPE);
+            Err(Errno::EPIPE.into())
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(super) fn sys_vmsplice(ctx: &mut Ctx<'_>, [fd, vectors, count, flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::SPLICE_F_MOVE | linux::SPLICE_F_NONBLOCK | linux::SPLICE_F_MORE | linux::SPLICE_F_GIFT;
+    if flags & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let description = ctx.fd(fd)?;
+    if as_pipe(&description.file).is_none() {
+        return Err(Errno::EBADF.into());
+    }
+    let move_bytes = if description.check_writable().is_ok() { sys_writev } else { sys_readv };
+    move_bytes(ctx, [fd, vectors, count, 0, 0, 0])
+}

@@ -1,0 +1,262 @@
+//! Memory: mmap(2) and its family.
+
+use lg_abi::Errno;
+use lg_abi::raw::general as linux;
+use lg_platform::{PAGE_SIZE, Prot, UserAddr, UserRange};
+
+use super::Ctx;
+use crate::fs::memfs::seals;
+use crate::mm::{Backing, Growth, Place, SharedPages, Vma, VmaFlags};
+use crate::task::SysResult;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Device number of /dev/zero.
+const DEV_ZERO: u64 = 1 << 8 | 5;
+
+/// Returns the pages from `addr` on that `len` bytes touch.
+///
+/// Errors: EINVAL for an address inside a page, ENOMEM for a range that leaves user space.
+fn page_range(addr: u64, len: u64) -> Result<UserRange, Errno> {
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    let len = UserAddr(len).page_ceil().ok_or(Errno::ENOMEM)?;
+    UserRange::from_len(UserAddr(addr), len.0).ok_or(Errno::ENOMEM)
+}
+
+fn prot_of(bits: u64) -> Prot {
+    let mut prot = Prot::empty();
+    prot.set(Prot::READ, bits & u64::from(linux::PROT_READ) != 0);
+    prot.set(Prot::WRITE, bits & u64::from(linux::PROT_WRITE) != 0);
+    prot.set(Prot::EXEC, bits & u64::from(linux::PROT_EXEC) != 0);
+    prot
+}
+
+pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: [u64; 6]) -> SysResult {
+    let has = |flag: u32| flags & u64::from(flag) != 0;
+    if len == 0 || !offset.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let shared = match flags as u32 & linux::MAP_TYPE {
+        linux::MAP_PRIVATE => false,
+        linux::MAP_SHARED | linux::MAP_SHARED_VALIDATE => true,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let prot = prot_of(prot);
+    let mut area_flags = VmaFlags::empty();
+    area_flags.set(VmaFlags::SHARED, shared);
+    area_flags.set(VmaFlags::GROWS_DOWN, has(linux::MAP_GROWSDOWN));
+    let backing = if has(linux::MAP_ANONYMOUS) {
+        if shared { Backing::Shared(SharedPages::with_pages([])) } else { Backing::Anonymous }
+    } else {
+        let description = ctx.fd(fd)?;
+        description.check_readable().map_err(|_| Errno::EACCES)?;
+        let writable = description.check_writable().is_ok();
+        if shared && prot.contains(Prot::WRITE) && !writable {
+            return Err(Errno::EACCES.into());
+        }
+        area_flags.set(VmaFlags::NEVER_WRITE, shared && !writable);
+        offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EOVERFLOW)?;
+        let inode = description.inode().clone();
+        let attr = inode.attr(&ctx.fs())?;
+        match attr.mode & linux::S_IFMT {
+            linux::S_IFREG => {
+                let sealed = seals(&inode, None)?.unwrap_or(0);
+                if shared && writable && sealed & (linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) != 0 {
+                    if prot.contains(Prot::WRITE) {
+                        return Err(Errno::EPERM.into());
+                    }
+                    area_flags.insert(VmaFlags::NEVER_WRITE);
+                }
+                Backing::File { inode, description }
+            }
+            // /dev/zero (major 1, minor 5): each mapping has zeros of its own.
+            linux::S_IFCHR if attr.rdev == DEV_ZERO && shared => Backing::Shared(SharedPages::with_pages([])),
+            linux::S_IFCHR if attr.rdev == DEV_ZERO => Backing::Anonymous,
+            _ => return Err(Errno::ENODEV.into()),
+        }
+    };
+    let place = if has(linux::MAP_FIXED_NOREPLACE) {
+        Place::FixedNoReplace(UserAddr(addr))
+    } else if has(linux::MAP_FIXED) {
+        Place::Fixed(UserAddr(addr))
+    } else {
+        Place::Anywhere(UserAddr(addr).page_floor())
+    };
+    let mm = ctx.task().mm.clone();
+    let commits = matches!(backing, Backing::Anonymous | Backing::Shared(_));
+    if commits && prot.contains(Prot::WRITE) && !has(linux::MAP_NORESERVE) && mm.borrow().exceeds_memory(len)
+    {
+        return Err(Errno::ENOMEM.into());
+    }
+    let limit = ctx.rlimit(linux::RLIMIT_AS).cur;
+    if limit != u64::MAX && mm.borrow().mapped_bytes().saturating_add(len) > limit {
+        return Err(Errno::ENOMEM.into());
+    }
+    let nowhere = UserRange::new(UserAddr(0), UserAddr(0));
+    let area = Vma { range: nowhere, prot, flags: area_flags, backing, offset_pages: offset / PAGE };
+    let at = mm.borrow_mut().map(place, len, area)?;
+    if !has(linux::MAP_NORESERVE)
+        && let Some(range) = UserRange::from_len(at, len.next_multiple_of(PAGE))
+    {
+        mm.borrow_mut().prefault(range);
+    }
+    Ok(at.0)
+}
+
+pub(super) fn sys_munmap(ctx: &mut Ctx<'_>, [addr, len, ..]: [u64; 6]) -> SysResult {
+    let range = page_range(addr, len).map_err(|_| Errno::EINVAL)?;
+    if range.is_empty() {
+        return Err(Errno::EINVAL.into());
+    }
+    ctx.task().mm.borrow_mut().unmap(range)?;
+    Ok(0)
+}
+
+pub(super) fn sys_mprotect(ctx: &mut Ctx<'_>, [addr, len, prot, ..]: [u64; 6]) -> SysResult {
+    let known = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC | linux::PROT_SEM;
+    let range = page_range(addr, len)?;
+    if prot & !u64::from(known) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if !range.is_empty() {
+        ctx.task().mm.borrow_mut().protect(range, prot_of(prot))?;
+    }
+    Ok(0)
+}
+
+pub(super) fn sys_mremap(
+    ctx: &mut Ctx<'_>,
+    [addr, old_len, new_len, flags, new_addr, _]: [u64; 6],
+) -> SysResult {
+    let known = linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED;
+    let fixed = flags & u64::from(linux::MREMAP_FIXED) != 0;
+    let may_move = flags & u64::from(linux::MREMAP_MAYMOVE) != 0;
+    if flags & !u64::from(known) != 0 || (fixed && !may_move) {
+        return Err(Errno::EINVAL.into());
+    }
+    let old = page_range(addr, old_len).map_err(|_| Errno::EINVAL)?;
+    let new_len = UserAddr(new_len).page_ceil().filter(|len| len.0 > 0).ok_or(Errno::EINVAL)?.0;
+    let growth = match (fixed, may_move) {
+        (true, _) => Growth::MoveTo(UserAddr(new_addr)),
+        (false, true) => Growth::MayMove,
+        (false, false) => Growth::InPlace,
+    };
+    Ok(ctx.task().mm.borrow_mut().remap(old, new_len, growth)?.0)
+}
+
+pub(super) fn sys_brk(ctx: &mut Ctx<'_>, [addr, ..]: [u64; 6]) -> SysResult {
+    let limit = ctx.rlimit(linux::RLIMIT_DATA).cur;
+    let mm = ctx.task().mm.clone();
+    let mut mm = mm.borrow_mut();
+    let before = mm.heap().end;
+    let after = mm.set_brk(UserAddr(addr), limit);
+    if let (Some(before), Some(after)) = (before.page_ceil(), after.page_ceil())
+        && before < after
+    {
+        mm.prefault(UserRange::new(before, after));
+    }
+    Ok(after.0)
+}
+
+pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
+    let range = page_range(addr, len).map_err(|_| Errno::EINVAL)?;
+    if range.is_empty() {
+        return Ok(0);
+    }
+    let mm = ctx.task().mm.clone();
+    let mut mm = mm.borrow_mut();
+    let none = VmaFlags::empty();
+    match advice as u32 {
+        linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_DONTNEED_LOCKED => mm.forget(range)?,
+        linux::MADV_DONTFORK => mm.set_flags(range, VmaFlags::DONT_FORK, none)?,
+        linux::MADV_DOFORK => mm.set_flags(range, none, VmaFlags::DONT_FORK)?,
+        linux::MADV_WIPEONFORK => mm.set_flags(range, VmaFlags::WIPE_ON_FORK, none)?,
+        linux::MADV_KEEPONFORK => mm.set_flags(range, none, VmaFlags::WIPE_ON_FORK)?,
+        linux::MADV_REMOVE => mm.remove(range)?,
+        // Hints: there is nothing to do better by knowing.
+        linux::MADV_NORMAL
+        | linux::MADV_RANDOM
+        | linux::MADV_SEQUENTIAL
+        | linux::MADV_WILLNEED
+        | linux::MADV_MERGEABLE
+        | linux::MADV_UNMERGEABLE
+        | linux::MADV_HUGEPAGE
+        | linux::MADV_NOHUGEPAGE
+        | linux::MADV_DONTDUMP
+        | linux::MADV_DODUMP
+        | linux::MADV_COLD
+        | linux::MADV_PAGEOUT => {
+            if !mm.is_mapped(range) {
+                return Err(Errno::ENOMEM.into());
+            }
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    Ok(0)
+}
+
+pub(super) fn sys_msync(ctx: &mut Ctx<'_>, [addr, len, flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::MS_ASYNC | linux::MS_INVALIDATE | linux::MS_SYNC;
+    let both = linux::MS_ASYNC | linux::MS_SYNC;
+    if flags & !u64::from(known) != 0 || flags as u32 & both == both {
+        return Err(Errno::EINVAL.into());
+    }
+    let range = page_range(addr, len)?;
+    let mm = ctx.task().mm.clone();
+    if !mm.borrow().is_mapped(range) {
+        return Err(Errno::ENOMEM.into());
+    }
+    mm.borrow_mut().report_stores(range);
+    Ok(0)
+}
+
+pub(super) fn sys_mincore(ctx: &mut Ctx<'_>, [addr, len, vec, ..]: [u64; 6]) -> SysResult {
+    let range = page_range(addr, len)?;
+    let mm = ctx.task().mm.clone();
+    if !mm.borrow().is_mapped(range) {
+        return Err(Errno::ENOMEM.into());
+    }
+    // In chunks, so that no guest makes us hold a byte for each page of a huge range.
+    let mut at = range.start;
+    let mut out = vec;
+    while at < range.end {
+        let end = UserAddr(at.0.saturating_add(4096 * PAGE).min(range.end.0));
+        let bytes = mm.borrow().residency(UserRange::new(at, end));
+        ctx.write_bytes(out, &bytes)?;
+        out = out.wrapping_add(bytes.len() as u64);
+        at = end;
+    }
+    Ok(0)
+}
+
+/// mlock, mlock2, munlock: nothing is ever swapped out, so only the range matters.
+pub(super) fn sys_mlock(ctx: &mut Ctx<'_>, [addr, len, ..]: [u64; 6]) -> SysResult {
+    let start = UserAddr(addr).page_floor();
+    let len = len.checked_add(UserAddr(addr).page_offset() as u64).ok_or(Errno::EINVAL)?;
+    let range = page_range(start.0, len)?;
+    let mapped = ctx.task().mm.borrow().is_mapped(range);
+    if mapped { Ok(0) } else { Err(Errno::ENOMEM.into()) }
+}
+
+pub(super) fn sys_mlockall(_ctx: &mut Ctx<'_>, [flags, ..]: [u64; 6]) -> SysResult {
+    let known = linux::MCL_CURRENT | linux::MCL_FUTURE | linux::MCL_ONFAULT;
+    if flags == 0 || flags & !u64::from(known) != 0 { Err(Errno::EINVAL.into()) } else { Ok(0) }
+}
+
+pub(super) fn sys_munlockall(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
+    Ok(0)
+}
+
+/// With one processor every barrier has been passed before the call returns.
+pub(super) fn sys_membarrier(_ctx: &mut Ctx<'_>, [command, flags, ..]: [u64; 6]) -> SysResult {
+    // MEMBARRIER_CMD_QUERY answers the mask of the others: global, global expedited and its registration,
+    // private expedited and its registration, private expedited sync-core and its registration.
+    const SUPPORTED: u64 = 0x7f;
+    match command {
+        0 if flags == 0 => Ok(SUPPORTED),
+        _ if flags == 0 && command.is_power_of_two() && command & SUPPORTED != 0 => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

@@ -1,0 +1,36 @@
+//! System calls.
+//!
+//! `sys_x(ctx, raw words)` decodes the arguments; what it calls does the work. [`TABLE`] lists every call of
+//! Linux x86-64 with the function that serves it and how complete that is: it is the compatibility
+//! statement, from which `docs/syscalls.md` is made.
+//!
+//! A call that can not finish answers [`Stop::Block`] and is made again, from the start and with the same
+//! arguments, when the task wakes; what it must remember meanwhile it keeps in the task's [`Call`].
+
+mod ctx;
+mod dispatch;
+mod event;
+mod exec;
+mod fd;
+mod futex;
+mod identity;
+mod io;
+mod memory;
+mod path;
+mod poll;
+mod process;
+mod random;
+mod schedule;
+mod signal;
+mod stat;
+mod system;
+mod table;
+mod time;
+
+pub use ctx::Ctx;
+pub use random::fill_random;
+pub use system::{RELEASE, VERSION};
+pub use table::{ArgKind, Handler, Row, Support, TABLE, row};
+
+#[expect(unused_imports, reason = "named by the documentation above")]
+use crate::task::{Call, Stop};

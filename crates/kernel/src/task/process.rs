@@ -1,0 +1,152 @@
+//! Processes: what the threads of a thread group have in common.
+
+use std::rc::Rc;
+
+use lg_abi::raw::general as linux;
+use lg_abi::{Rlimit, SigInfo};
+
+use super::{ExitStatus, Tid, WaitQueue};
+use crate::signal::Pending;
+use crate::time::IntervalTimers;
+use crate::vfs::Path;
+
+/// Whether a process lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProcessState {
+    /// It has threads.
+    Alive,
+    /// All of its threads have ended; its parent has not asked how.
+    Zombie(ExitStatus),
+}
+
+/// Resources used, summed over threads (getrusage(2)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ResourceUse {
+    /// Processor time in ns.
+    pub cpu_ns: u64,
+    /// Page faults.
+    pub faults: u64,
+    /// Most pages in memory at once.
+    pub max_resident_pages: u64,
+}
+
+impl ResourceUse {
+    /// Adds what a child used.
+    pub fn add(&mut self, other: ResourceUse) {
+        self.cpu_ns += other.cpu_ns;
+        self.faults += other.faults;
+        self.max_resident_pages = self.max_resident_pages.max(other.max_resident_pages);
+    }
+}
+
+/// Resource limits (getrlimit(2)), by resource number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rlimits([Rlimit; 16]);
+
+impl Rlimits {
+    /// No limit.
+    pub const INFINITY: u64 = u64::MAX;
+
+    /// Returns the limits of a new sandbox that may have `processes` processes.
+    pub fn new(processes: u64) -> Rlimits {
+        let unlimited = Rlimit { cur: Self::INFINITY, max: Self::INFINITY };
+        let mut limits = Rlimits([unlimited; 16]);
+        let mut set = |resource: u32, cur, max| limits.0[resource as usize] = Rlimit { cur, max };
+        set(linux::RLIMIT_STACK, 8 << 20, Self::INFINITY);
+        set(linux::RLIMIT_CORE, 0, Self::INFINITY);
+        set(linux::RLIMIT_NPROC, processes, processes);
+        set(linux::RLIMIT_NOFILE, 1024, 1 << 16);
+        set(linux::RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+        set(linux::RLIMIT_SIGPENDING, 4096, 4096);
+        set(linux::RLIMIT_MSGQUEUE, 819_200, 819_200);
+        set(linux::RLIMIT_NICE, 0, 0);
+        set(linux::RLIMIT_RTPRIO, 0, 0);
+        limits
+    }
+
+    /// Returns the limit of a resource, or `None` for a number that is none.
+    pub fn get(&self, resource: u64) -> Option<Rlimit> {
+        self.0.get(usize::try_from(resource).ok()?).copied()
+    }
+
+    /// Sets the limit of a resource; the number must be one.
+    pub fn set(&mut self, resource: u64, limit: Rlimit) {
+        if let Some(slot) = usize::try_from(resource).ok().and_then(|index| self.0.get_mut(index)) {
+            *slot = limit;
+        }
+    }
+
+    /// Returns the current (soft) limit of one of the `RLIMIT_` constants.
+    pub fn current(&self, resource: u32) -> u64 {
+        self.get(u64::from(resource)).map_or(Self::INFINITY, |limit| limit.cur)
+    }
+}
+
+/// A process: a thread group.
+pub struct Process {
+    /// Its number, that of its first thread.
+    pub tgid: Tid,
+    /// Its parent; [`Process::INIT`] for the first process and for orphans.
+    pub parent: Tid,
+    /// Its process group.
+    pub pgid: Tid,
+    /// Its session.
+    pub sid: Tid,
+    /// Its living threads.
+    pub threads: Vec<Tid>,
+    /// Whether it lives.
+    pub state: ProcessState,
+    /// Set once the process is to end: each thread ends when it next would return to user code.
+    pub exiting: Option<ExitStatus>,
+    /// While one thread's exec waits for the others to end: that thread.
+    pub exec_by: Option<Tid>,
+    /// Signals sent to the process.
+    pub pending: Pending,
+    /// The signal its end sends to its parent; 0 for none.
+    pub exit_signal: u32,
+    /// Woken when a child ends, stops or goes on.
+    pub child_event: Rc<WaitQueue>,
+    /// Woken when it ends, for pidfds.
+    pub ended: Rc<WaitQueue>,
+    /// A stop (Some(signal)) or continue (None) that the parent has not been told of.
+    pub stop_event: Option<StopEvent>,
+    /// Whether it is stopped by a signal.
+    pub stopped: bool,
+    /// Its resource limits.
+    pub rlimits: Rlimits,
+    /// Its interval timers.
+    pub timers: IntervalTimers,
+    /// The program it runs.
+    pub exe: Option<Path>,
+    /// What it used, without its living threads' processor time.
+    pub used: ResourceUse,
+    /// The second of processor time for which SIGXCPU was sent last (RLIMIT_CPU).
+    pub cpu_limit_told: u64,
+    /// What its children that it has waited for used.
+    pub children_used: ResourceUse,
+    /// When it started, on the guest's CLOCK_MONOTONIC in ns.
+    pub started_ns: u64,
+    /// Whether it has called exec since it was forked (setpgid(2) cares).
+    pub has_execed: bool,
+    /// Whether orphans below it become its children (prctl PR_SET_CHILD_SUBREAPER).
+    pub is_subreaper: bool,
+    /// What the last fatal signal told, for waitid(2).
+    pub last_signal: Option<SigInfo>,
+    /// Whether the process may be dumped (prctl PR_SET_DUMPABLE).
+    pub dumpable: u32,
+}
+
+/// A change of state short of the end that wait4(2) can report.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StopEvent {
+    /// It was stopped by this signal number.
+    Stopped(u8),
+    /// It goes on.
+    Continued,
+}
+
+impl Process {
+    /// The parent of the first process and of orphans. No process has this number: the kernel itself
+    /// reaps its children.
+    pub const INIT: Tid = Tid(1);
+}

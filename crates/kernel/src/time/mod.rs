@@ -1,0 +1,8 @@
+//! Time: clocks, timers, and the vDSO's view of both.
+
+mod clock;
+mod timers;
+
+pub(crate) use clock::thread_cpu_ns;
+pub use clock::{Clock, ClockId, VdsoTime};
+pub use timers::{IntervalTimer, IntervalTimers, Timer, Timers};

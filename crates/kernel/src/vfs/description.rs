@@ -1,0 +1,181 @@
+//! Open file descriptions (open(2)): what descriptors stand for.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+
+use lg_abi::Errno;
+use lg_abi::raw::general::{
+    O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECT, O_EXCL, O_NOATIME, O_NOCTTY, O_NONBLOCK, O_PATH,
+    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
+};
+
+use super::mount::OpenFileCount;
+use super::{File, FsContext, Inode, LockTable, Path};
+
+/// FASYNC: signal-driven I/O, which is accepted and never signals.
+const O_ASYNC: u32 = 0o20000;
+
+/// The flags that fcntl(2) F_SETFL changes.
+const SETTABLE: u32 = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC;
+
+/// An open file: shared by all descriptors that were duplicated or inherited from one open(2).
+pub struct FileDescription {
+    /// What read, write, poll and ioctl act on.
+    pub file: Rc<dyn File>,
+    /// Where the file is.
+    pub path: Path,
+    /// Unique number, which owns flock(2) and OFD locks.
+    pub id: u64,
+    flags: Cell<u32>,
+    offset: Cell<u64>,
+    owner: Cell<i32>,
+    locks: Rc<LockTable>,
+    locked: Cell<bool>,
+    _count: OpenFileCount,
+}
+
+impl FileDescription {
+    /// Returns a new description with the flags of open(2).
+    ///
+    /// Errors: ENFILE when there are too many.
+    pub fn new(
+        cx: &FsContext<'_>,
+        file: Rc<dyn File>,
+        path: Path,
+        flags: u32,
+    ) -> Result<Rc<FileDescription>, Errno> {
+        let count = cx.vfs.count_open_file()?;
+        let kept = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY);
+        Ok(Rc::new(FileDescription {
+            file,
+            path,
+            id: cx.vfs.new_lock_owner(),
+            flags: Cell::new(kept),
+            offset: Cell::new(0),
+            owner: Cell::new(0),
+            locks: cx.vfs.locks().clone(),
+            locked: Cell::new(false),
+            _count: count,
+        }))
+    }
+
+    /// Returns the description of a nameless file, shown as `name`.
+    pub fn nameless(
+        cx: &FsContext<'_>,
+        inode: Rc<dyn Inode>,
+        file: Rc<dyn File>,
+        name: &[u8],
+        flags: u32,
+    ) -> Result<Rc<FileDescription>, Errno> {
+        let path = cx.vfs.nameless_path(inode, name);
+        FileDescription::new(cx, file, path, flags)
+    }
+
+    /// Returns the inode.
+    pub fn inode(&self) -> &Rc<dyn Inode> {
+        self.path.inode()
+    }
+
+    /// Returns access mode and status flags, as F_GETFL does.
+    pub fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Changes the status flags that F_SETFL may change.
+    pub fn set_flags(&self, flags: u32) {
+        self.flags.set(self.flags.get() & !SETTABLE | flags & SETTABLE);
+        self.file.flags_changed(self.flags.get());
+    }
+
+    /// Says whether an operation that can not finish at once fails with EAGAIN.
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags.get() & O_NONBLOCK != 0
+    }
+
+    /// Says whether the description only names a place (O_PATH).
+    pub fn is_path_only(&self) -> bool {
+        self.flags.get() & O_PATH != 0
+    }
+
+    /// Checks that the description was opened for reading.
+    ///
+    /// Errors: EBADF.
+    pub fn check_readable(&self) -> Result<(), Errno> {
+        let readable = matches!(self.flags.get() & O_ACCMODE, O_RDONLY | O_RDWR);
+        if readable && !self.is_path_only() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Checks that the description was opened for writing.
+    ///
+    /// Errors: EBADF.
+    pub fn check_writable(&self) -> Result<(), Errno> {
+        let writable = matches!(self.flags.get() & O_ACCMODE, O_WRONLY | O_RDWR);
+        if writable && !self.is_path_only() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Returns the position.
+    pub fn offset(&self) -> u64 {
+        self.offset.get()
+    }
+
+    /// Sets the position.
+    pub fn set_offset(&self, offset: u64) {
+        self.offset.set(offset);
+    }
+
+    /// Returns who gets SIGIO (F_GETOWN).
+    pub fn owner(&self) -> i32 {
+        self.owner.get()
+    }
+
+    /// Sets who gets SIGIO (F_SETOWN); nothing sends it.
+    pub fn set_owner(&self, owner: i32) {
+        self.owner.set(owner);
+    }
+
+    /// Notes that the description may hold locks, to be released with it.
+    pub(super) fn mark_locked(&self) {
+        self.locked.set(true);
+    }
+}
+
+impl Drop for FileDescription {
+    fn drop(&mut self) {
+        if self.locked.get() {
+            self.locks.release_description(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for FileDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileDescription({:?}, {:#o})", self.path.dentry, self.flags.get())
+    }
+}
+
+/// The file of a descriptor opened with O_PATH: it does nothing.
+pub struct PathFile;
+
+impl File for PathFile {
+    fn read(&self, _cx: &FsContext<'_>, _offset: u64, _buf: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+
+    fn write(&self, _cx: &FsContext<'_>, _offset: u64, _data: &[u8]) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+}
+
+/// An open directory: it is listed by way of its inode.
+pub struct DirFile;
+
+impl File for DirFile {
+    fn read(&self, _cx: &FsContext<'_>, _offset: u64, _buf: &mut [u8]) -> Result<usize, Errno> {
+        Err(Errno::EISDIR)
+    }
+
+    fn write(&self, _cx: &FsContext<'_>, _offset: u64, _data: &[u8]) -> Result<usize, Errno> {
+        Err(Errno::EBADF)
+    }
+}
