@@ -1,0 +1,328 @@
+//! [`KvmPlatform`]: the seam, put together from the other rooms.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
+
+use kvm_ioctls::Kvm;
+use lg_platform::{
+    Context, Frame, FrameStore, Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, Trap, Tsc,
+    USER_END, UserAddr, UserRange, Vector,
+};
+
+use crate::alarm::Alarm;
+use crate::error::{Context as _, Kind, StartError};
+use crate::layout::{DATA_GPA, SYSTEM_PAGES};
+use crate::machine::{Machine, Zones};
+use crate::probe::{self, Hardware};
+use crate::ram::Ram;
+use crate::region::Region;
+use crate::stale::Stale;
+use crate::stubs;
+use crate::tables::{self, Tables};
+use crate::vcpu::Features;
+
+/// Page tables may take this fraction of the memory size, on top of it.
+const TABLES_FRACTION: u64 = 16;
+/// The table zone has at least and at most so many bytes. Address space is reserved, not committed.
+const TABLES_BYTES: std::ops::RangeInclusive<u64> = 16 << 20..=16 << 30;
+/// The smallest guest.
+const MIN_MEMORY: u64 = 1 << 20;
+
+/// How to make a [`KvmPlatform`].
+#[derive(Debug)]
+pub struct KvmConfig {
+    /// Guest memory in bytes: a multiple of the page size. It is committed when it is first used.
+    pub memory_bytes: u64,
+    /// An open /dev/kvm; without it the platform opens the device.
+    pub kvm: Option<OwnedFd>,
+    /// What [`crate::probe()`] found; without it the platform probes, which takes another VM.
+    pub hardware: Option<Hardware>,
+    /// Signals that end [`Platform::switch`]; see [`KvmPlatform::set_interrupting_signals`].
+    pub interrupting_signals: Vec<i32>,
+}
+
+impl KvmConfig {
+    /// Returns a configuration that finds out everything but the memory size by itself.
+    pub fn new(memory_bytes: u64) -> KvmConfig {
+        KvmConfig { memory_bytes, kvm: None, hardware: None, interrupting_signals: Vec::new() }
+    }
+}
+
+/// Runs guest threads at ring 3 of a virtual machine without a guest kernel.
+///
+/// It belongs to the thread that made it. That thread has one platform at a time, since two would take each
+/// other's deadline signal.
+pub struct KvmPlatform {
+    // Dropped in this order: the machine goes before the memory that it maps.
+    machine: Machine,
+    alarm: Alarm,
+    stale: Stale,
+    tables: Tables,
+    system: Region,
+    ram: Rc<Ram>,
+    features: Features,
+    hardware: Hardware,
+    interrupting_signals: Vec<i32>,
+    kvm: Kvm,
+}
+
+impl KvmPlatform {
+    /// Makes the platform with all of its memory and one vCPU.
+    ///
+    /// Blocks [`crate::alarm_signal`] in the calling thread.
+    pub fn new(config: KvmConfig) -> Result<KvmPlatform, StartError> {
+        let kvm = match config.kvm {
+            // SAFETY: the descriptor is owned, and its ownership moves into the Kvm.
+            Some(fd) => unsafe { Kvm::from_raw_fd(fd.into_raw_fd()) },
+            None => probe::open()?,
+        };
+        probe::check(&kvm)?;
+        let KvmConfig { memory_bytes, hardware, interrupting_signals, .. } = config;
+        match hardware {
+            Some(hardware) => Self::build(kvm, hardware, memory_bytes, interrupting_signals),
+            None => Self::build_and_probe(kvm, memory_bytes, interrupting_signals),
+        }
+    }
+
+    /// Makes the platform as PVM needs it and finds out by its first system call whether this is PVM. If it
+    /// is not, makes it anew: VMs cost more on PVM than elsewhere.
+    fn build_and_probe(
+        kvm: Kvm,
+        memory_bytes: u64,
+        interrupting_signals: Vec<i32>,
+    ) -> Result<KvmPlatform, StartError> {
+        let assumed = Hardware { kind: Kind::Pvm, tsc_khz: None };
+        let mut platform = Self::build(kvm, assumed, memory_bytes, interrupting_signals)?;
+        let hardware = probe::first_system_call(&mut platform)?;
+        if hardware.kind == assumed.kind {
+            platform.hardware = hardware;
+            return Ok(platform);
+        }
+        let KvmPlatform { kvm, interrupting_signals, machine, alarm, .. } = platform;
+        drop((machine, alarm));
+        Self::build(kvm, hardware, memory_bytes, interrupting_signals)
+    }
+
+    pub(crate) fn build(
+        kvm: Kvm,
+        hardware: Hardware,
+        memory_bytes: u64,
+        interrupting_signals: Vec<i32>,
+    ) -> Result<KvmPlatform, StartError> {
+        let kind = hardware.kind;
+        let features = Features::detect(&kvm)?;
+        let max = (features.physical_end - DATA_GPA).min(u64::from(u32::MAX) * PAGE_SIZE as u64);
+        let page = PAGE_SIZE as u64;
+        if !(MIN_MEMORY..=max).contains(&memory_bytes) || !memory_bytes.is_multiple_of(page) {
+            return Err(StartError::MemorySize { bytes: memory_bytes, max });
+        }
+        let tables_bytes =
+            (memory_bytes / TABLES_FRACTION / page * page).clamp(*TABLES_BYTES.start(), *TABLES_BYTES.end());
+        let system = Region::reserve(SYSTEM_PAGES * PAGE_SIZE).at_start("mmap of the system zone")?;
+        stubs::install(&system, kind);
+        tables::install_kernel_area(&system, kind);
+        let tables = Region::reserve(tables_bytes as usize).at_start("mmap of the page tables")?;
+        let ram = Region::reserve(memory_bytes as usize).at_start("mmap of guest memory")?;
+        let zones = Zones { system: &system, tables: &tables, data: &ram };
+        // SAFETY: the regions move into the platform below, whose fields are dropped after the machine.
+        let machine = unsafe { Machine::new(&kvm, &features, kind, zones)? };
+        let alarm = Alarm::new().at_start("timer_create")?;
+        machine.let_through(&interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
+        Ok(KvmPlatform {
+            machine,
+            alarm,
+            stale: Stale::new(kind),
+            tables: Tables::new(tables, kind),
+            system,
+            ram: Rc::new(Ram::new(ram)),
+            features,
+            hardware,
+            interrupting_signals,
+            kvm,
+        })
+    }
+
+    /// Returns what kind of KVM this is, and its clock.
+    pub fn hardware(&self) -> Hardware {
+        self.hardware
+    }
+
+    /// Sets which signals end [`Platform::switch`] with [`Trap::Interrupted`].
+    ///
+    /// The caller has blocked them in this thread, and takes them with sigtimedwait(2) or a signalfd when
+    /// `switch` returns; while one is pending, guest code does not run. Signals that the thread blocks and
+    /// that are not named here stay blocked while the guest runs. Call it again when the thread's mask has
+    /// changed.
+    pub fn set_interrupting_signals(&mut self, signals: &[i32]) -> std::io::Result<()> {
+        self.machine.let_through(signals)?;
+        self.interrupting_signals = signals.to_vec();
+        Ok(())
+    }
+
+    /// Gets ready to be forked many times: moves the page tables and the `used` frames to sealed memory files
+    /// that are mapped privately in their place. Contents stay the same, and forks share them until written.
+    ///
+    /// `used` should cover every frame that holds something, in ranges that do not overlap. Frames outside
+    /// keep their contents too; a fork only pays for them as for any other memory.
+    pub fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
+        self.tables.seal()?;
+        self.ram.seal(used)
+    }
+
+    /// Makes the platform this process's own after fork(2): a new VM and vCPU over the same memory, which
+    /// fork copied on write, and a new timer. All address spaces and frames are as they were.
+    ///
+    /// Every context must have been synced before the fork, since lazy state stays with the parent's vCPU.
+    pub fn revive_after_fork(&mut self) -> Result<(), StartError> {
+        let kind = self.hardware.kind;
+        let zones = Zones { system: &self.system, tables: self.tables.zone(), data: self.ram.region() };
+        // SAFETY: the regions are the platform's own, and outlive its machine as before.
+        self.machine = unsafe { Machine::new(&self.kvm, &self.features, kind, zones)? };
+        self.machine.let_through(&self.interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
+        self.alarm.renew().at_start("timer_create")?;
+        // The new VM remembers nothing.
+        self.stale.clear();
+        self.tables.reclaim();
+        Ok(())
+    }
+
+    /// For the probe: see [`crate::vcpu::Vcpu::first_system_call`].
+    pub(crate) fn first_system_call(
+        &mut self,
+        space: SpaceId,
+        context: &Context,
+    ) -> Result<(Kind, u64), PlatformError> {
+        self.machine.vcpu.load(context, self.tables.root(space), false)?;
+        self.machine.vcpu.first_system_call(&context.regs, &self.system)
+    }
+
+    /// For the survey: how long a KVM_RUN takes that does not enter the guest.
+    pub(crate) fn bare_run(&mut self) -> std::time::Duration {
+        let start = std::time::Instant::now();
+        self.machine.vcpu.bare_run();
+        start.elapsed()
+    }
+
+    /// For the probe: the rate of the guest's time-stamp counter.
+    pub(crate) fn tsc_khz(&self) -> Option<u64> {
+        self.machine.vcpu.fd().get_tsc_khz().ok().map(u64::from).filter(|khz| *khz > 0)
+    }
+
+    /// Runs `attempt`, and once more after a reclaim if it found no frame for a page table.
+    fn with_tables<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Tables, &mut Stale) -> Result<T, PlatformError>,
+    ) -> Result<T, PlatformError> {
+        match attempt(&mut self.tables, &mut self.stale) {
+            Err(PlatformError::OutOfTables) if self.tables.can_reclaim() => {}
+            result => return result,
+        }
+        self.tables.reclaim();
+        match self.hardware.kind {
+            Kind::Ordinary => self.stale.note_tables_freed(),
+            Kind::Pvm => {
+                // SAFETY: it is the region that the machine was made with.
+                unsafe { self.machine.forget_shadows(self.tables.zone()) }
+                    .at_run("KVM_SET_USER_MEMORY_REGION")?;
+            }
+        }
+        attempt(&mut self.tables, &mut self.stale)
+    }
+}
+
+impl Platform for KvmPlatform {
+    fn frames(&self) -> Rc<dyn FrameStore> {
+        self.ram.clone()
+    }
+
+    fn create_space(&mut self) -> Result<SpaceId, PlatformError> {
+        self.with_tables(|tables, _| tables.create())
+    }
+
+    fn destroy_space(&mut self, space: SpaceId) {
+        self.tables.destroy(space, &mut self.stale);
+    }
+
+    fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
+        let count = self.ram.frame_count();
+        assert!(frame.0 < count, "frame {} of {count}", frame.0);
+        self.with_tables(|tables, stale| tables.map(space, addr, frame, prot, stale))
+    }
+
+    fn unmap(&mut self, space: SpaceId, range: UserRange, removed: &mut dyn FnMut(UserAddr, Mapping)) {
+        self.tables.unmap(space, range, &mut self.stale, removed);
+    }
+
+    fn protect(&mut self, space: SpaceId, range: UserRange, prot: &mut dyn FnMut(UserAddr, Mapping) -> Prot) {
+        self.tables.protect(space, range, &mut self.stale, prot);
+    }
+
+    fn lookup(&self, space: SpaceId, addr: UserAddr) -> Option<Mapping> {
+        self.tables.lookup(space, addr)
+    }
+
+    fn visit(&self, space: SpaceId, range: UserRange, visitor: &mut dyn FnMut(UserAddr, Mapping)) {
+        self.tables.visit(space, range, visitor);
+    }
+
+    fn switch(
+        &mut self,
+        space: SpaceId,
+        context: &mut Context,
+        deadline_ns: Option<u64>,
+    ) -> Result<Trap, PlatformError> {
+        if context.regs.rip >= USER_END.0 {
+            return Ok(Trap::Exception { vector: Vector::GENERAL_PROTECTION, error_code: 0 });
+        }
+        self.alarm.arm(deadline_ns).at_run("timer_settime")?;
+        self.stale.invalidate(self.ram.region()).at_run("mprotect of guest memory")?;
+        let flush = self.stale.take_flush();
+        self.machine.vcpu.load(context, self.tables.root(space), flush)?;
+        let code = |address| {
+            let addr = UserAddr(address);
+            let mapping = self.tables.lookup(space, addr)?;
+            let mut byte = [0];
+            self.ram.read(mapping.frame, addr.page_offset(), &mut byte);
+            Some(byte[0])
+        };
+        let trap = self.machine.vcpu.run(&mut context.regs, &self.system, &code)?;
+        if trap != Trap::Interrupted {
+            self.tables.free_retired();
+        }
+        match trap {
+            Trap::Interrupted => {
+                self.alarm.consume();
+                Ok(trap)
+            }
+            // A page that is held without any permission is not present to the processor.
+            Trap::PageFault { addr, access, present: false } => {
+                let present = self.tables.lookup(space, addr).is_some_and(|mapping| mapping.prot.is_empty());
+                Ok(Trap::PageFault { addr, access, present })
+            }
+            _ => Ok(trap),
+        }
+    }
+
+    fn sync(&mut self, context: &mut Context) -> Result<(), PlatformError> {
+        self.machine.vcpu.sync(context)
+    }
+
+    fn xsave(&self) -> (usize, u64) {
+        (self.features.format.len, self.features.format.xcr0)
+    }
+
+    fn table_bytes(&self) -> u64 {
+        self.tables.used_bytes()
+    }
+
+    fn hwcap(&self) -> u64 {
+        // PVM lets ring 3 see the host's CPUID, and the guest's own is made from what KVM supports of it.
+        u64::from(std::arch::x86_64::__cpuid(1).edx)
+    }
+
+    fn tsc(&self) -> Option<Tsc> {
+        // SAFETY: RDTSC has no preconditions; Linux does not disable it for user code (CR4.TSD).
+        let ticks = unsafe { std::arch::x86_64::_rdtsc() };
+        self.hardware.tsc_khz.map(|khz| Tsc { ticks, khz })
+    }
+}

@@ -1,0 +1,291 @@
+//! A host mapping that backs one zone of guest-physical memory.
+//!
+//! Guest memory is only ever copied through raw pointers: no reference to it exists, so nothing the guest
+//! or KVM does to it can break an assumption of the compiler. Every access is checked against the length.
+
+use std::cell::RefCell;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use lg_platform::PAGE_SIZE;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+
+/// Sealed memory that is discarded in smaller pieces than this is overwritten with zeros rather than mapped
+/// anew: a process has a limited number of mappings.
+const MIN_REMAP: usize = 16 * PAGE_SIZE;
+
+/// A private, lazily committed host mapping that reads as zero until written.
+pub struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    /// The parts that [`Region::seal`] moved to a file, in byte offsets.
+    sealed: RefCell<Vec<Range<usize>>>,
+}
+
+impl Region {
+    /// Reserves `len` bytes, which must be a multiple of the page size and not zero.
+    pub fn reserve(len: usize) -> io::Result<Region> {
+        assert!(len > 0 && len.is_multiple_of(PAGE_SIZE), "a region of {len} bytes");
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: the kernel chooses the address of a new mapping, so no existing one is touched.
+        let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, prot, flags)? };
+        let base = NonNull::new(base.cast()).expect("mmap returns no null pointer without MAP_FIXED");
+        let region = Region { base, len, sealed: RefCell::default() };
+        // Small pages keep a sandbox small, and a copy-on-write fault of a fork copies 4 KiB. A host
+        // kernel without transparent huge pages answers EINVAL, which is as good.
+        // SAFETY: the range is the mapping just made; the advice changes no contents.
+        let _ = unsafe { rustix::mm::madvise(region.at(0, len), len, Advice::LinuxNoHugepage) };
+        Ok(region)
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Host address of the first byte, for the memslot.
+    pub fn host_address(&self) -> u64 {
+        self.base.as_ptr() as u64
+    }
+
+    fn check(&self, offset: usize, len: usize) {
+        let fits = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(fits, "bytes {offset}+{len} of a region of {}", self.len);
+    }
+
+    /// Returns a pointer to `len` bytes at `offset` after checking that they lie in the mapping.
+    fn at<T>(&self, offset: usize, len: usize) -> *mut T {
+        self.check(offset, len);
+        // SAFETY: the offset was just checked to lie in the mapping (or at its end for no bytes).
+        unsafe { self.base.as_ptr().add(offset).cast() }
+    }
+
+    /// Copies bytes out.
+    pub fn read(&self, offset: usize, buf: &mut [u8]) {
+        let from: *const u8 = self.at(offset, buf.len());
+        // SAFETY: `at` checked the range; `buf` is host memory, which never overlaps the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(from, buf.as_mut_ptr(), buf.len()) }
+    }
+
+    /// Copies bytes in.
+    pub fn write(&self, offset: usize, data: &[u8]) {
+        let to: *mut u8 = self.at(offset, data.len());
+        // SAFETY: `at` checked the range; `data` is host memory, which never overlaps the mapping.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) }
+    }
+
+    /// Reads an aligned 64-bit word. KVM and the processor change page-table entries while the guest runs.
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: `at` checked the range and the mapping is page-aligned, so the word is aligned.
+        unsafe { self.at::<u64>(offset, 8).read_volatile() }
+    }
+
+    /// Writes an aligned 64-bit word.
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        assert!(offset.is_multiple_of(8));
+        // SAFETY: `at` checked the range and the mapping is page-aligned, so the word is aligned.
+        unsafe { self.at::<u64>(offset, 8).write_volatile(value) }
+    }
+
+    /// Copies a page to another.
+    pub fn copy_page(&self, from: usize, to: usize) {
+        let source: *const u8 = self.at(from, PAGE_SIZE);
+        let target: *mut u8 = self.at(to, PAGE_SIZE);
+        // SAFETY: `at` checked both ranges; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(source, target, PAGE_SIZE) }
+    }
+
+    /// Fills with zeros.
+    pub fn zero(&self, offset: usize, len: usize) {
+        // SAFETY: `at` checked the range.
+        unsafe { self.at::<u8>(offset, len).write_bytes(0, len) }
+    }
+
+    /// Makes whole pages read as zero and gives their memory back to the host.
+    pub fn discard(&self, offset: usize, len: usize) {
+        assert!(offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
+        if len == 0 {
+            return;
+        }
+        // Below, pages of a sealed part would show the file again.
+        self.unseal(offset..offset + len);
+        // SAFETY: `at` checked the range; pages of an anonymous private mapping read as zero afterwards,
+        // and no reference to them exists.
+        let dropped = unsafe { rustix::mm::madvise(self.at(offset, len), len, Advice::LinuxDontNeed) };
+        if dropped.is_err() {
+            // The promise is zeros; giving memory back is the lesser half.
+            self.zero(offset, len);
+        }
+        for part in self.sealed.borrow().iter() {
+            let (start, end) = (part.start.max(offset), part.end.min(offset + len));
+            if start < end {
+                self.zero(start, end - start);
+            }
+        }
+    }
+
+    /// Maps anonymous memory over the sealed parts of a range, where they are large enough for that.
+    fn unseal(&self, range: Range<usize>) {
+        let mut sealed = self.sealed.borrow_mut();
+        let mut left = Vec::with_capacity(sealed.len());
+        for part in sealed.drain(..) {
+            let (start, end) = (part.start.max(range.start), part.end.min(range.end));
+            if start >= end || end - start < MIN_REMAP || self.map_anonymous(start, end - start).is_err() {
+                left.push(part);
+                continue;
+            }
+            left.extend(without(&part, &range));
+        }
+        *sealed = left;
+    }
+
+    fn map_anonymous(&self, offset: usize, len: usize) -> io::Result<()> {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: `at` checked that the range is this region's own, and no reference to its bytes exists.
+        unsafe { rustix::mm::mmap_anonymous(self.at(offset, len), len, prot, flags) }?;
+        Ok(())
+    }
+
+    /// Moves ranges of bytes, on page boundaries, to a sealed memory file that is mapped privately in their
+    /// place.
+    ///
+    /// The contents stay the same. A fork of this process then need not copy the page-table entries of what
+    /// nobody has written since, and shares the memory with all other forks.
+    pub fn seal(&self, used: &[Range<usize>]) -> io::Result<()> {
+        let file = rustix::fs::memfd_create(c"guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&file, self.len as u64)?;
+        for range in used {
+            assert!(range.start.is_multiple_of(PAGE_SIZE) && range.end.is_multiple_of(PAGE_SIZE));
+            self.save(range.clone(), file.as_fd())?;
+        }
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        for range in used {
+            let len = range.end - range.start;
+            let prot = ProtFlags::READ | ProtFlags::WRITE;
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+            let start = self.at(range.start, len);
+            // SAFETY: the range is this region's own, and the file holds the same bytes.
+            unsafe { rustix::mm::mmap(start, len, prot, flags, &file, range.start as u64) }?;
+            let mut sealed = self.sealed.borrow_mut();
+            *sealed = sealed.iter().flat_map(|part| without(part, range)).collect();
+            sealed.push(range.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes a range of bytes to the same place of a file.
+    fn save(&self, range: Range<usize>, file: BorrowedFd<'_>) -> io::Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let from: *const libc::c_void = self.at(at, range.end - at);
+            // SAFETY: `at` checked that so many bytes can be read there.
+            let wrote = unsafe { libc::pwrite(file.as_raw_fd(), from, range.end - at, at as libc::off_t) };
+            match wrote {
+                1.. => at += wrote as usize,
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                _ => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes every MMU notifier of the process, KVM's among them, forget what it knows of these pages.
+    ///
+    /// Taking write permission away and giving it back changes nothing else: contents and later faults are
+    /// the same. See `stale` for what it is needed for.
+    pub fn invalidate(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
+        let start = self.at(offset, len);
+        // SAFETY: `at` checked the range. Nothing in this process touches the pages between the two
+        // calls, and if the second fails the caller ends the platform.
+        unsafe {
+            rustix::mm::mprotect(start, len, MprotectFlags::READ)?;
+            rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        }
+        Ok(())
+    }
+
+    /// Reads from a file at `file_offset` into `len` bytes at `offset`, until they are full or the file ends.
+    pub fn load(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        file_offset: u64,
+    ) -> io::Result<usize> {
+        let start: *mut libc::c_void = self.at(offset, len);
+        let mut done = 0;
+        while done < len {
+            let position = file_offset
+                .checked_add(done as u64)
+                .and_then(|position| libc::off_t::try_from(position).ok())
+                .ok_or(io::ErrorKind::InvalidInput)?;
+            // SAFETY: `at` checked `len` bytes at `start`, and `done` is less than `len`.
+            let read = unsafe { libc::pread(file.as_raw_fd(), start.add(done), len - done, position) };
+            match read {
+                0 => break,
+                1.. => done += read as usize,
+                _ => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// Returns what is left of `part` without `hole`.
+fn without(part: &Range<usize>, hole: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let before = part.start..part.end.min(hole.start);
+    let after = part.start.max(hole.end)..part.end;
+    [before, after].into_iter().filter(|rest| !rest.is_empty())
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this region's own, and with it go the only pointers to it. A memslot over
+        // it is removed with the VM, which its owner drops first; KVM copes with either order.
+        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(region: &Region, page: usize) -> u64 {
+        region.read_u64(page * PAGE_SIZE)
+    }
+
+    #[test]
+    fn a_sealed_region_keeps_its_contents_and_discards_read_as_zero() {
+        let region = Region::reserve(128 * PAGE_SIZE).unwrap();
+        (0..128).for_each(|page| region.write_u64(page * PAGE_SIZE, page as u64 + 1));
+        for _ in 0..2 {
+            // The second time over what is sealed already.
+            region.seal(&[0..40 * PAGE_SIZE, 50 * PAGE_SIZE..100 * PAGE_SIZE]).unwrap();
+            (0..128).for_each(|page| assert_eq!(word(&region, page), page as u64 + 1));
+        }
+        region.write_u64(60 * PAGE_SIZE, 7);
+        assert_eq!(word(&region, 60), 7);
+        region.write_u64(60 * PAGE_SIZE, 61);
+        // A few sealed pages, many of two parts and some between them, and pages that never were.
+        for pages in [2..4, 20..70, 99..103] {
+            region.discard(pages.start * PAGE_SIZE, pages.len() * PAGE_SIZE);
+            pages.clone().for_each(|page| assert_eq!(word(&region, page), 0));
+            pages.for_each(|page| region.write_u64(page * PAGE_SIZE, page as u64 + 1));
+            (0..128).for_each(|page| assert_eq!(word(&region, page), page as u64 + 1));
+        }
+    }
+}
