@@ -1,0 +1,53 @@
+//! How a vmm process is started: [`Launcher`].
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+
+/// The program that becomes the vmm of a sandbox.
+///
+/// It is started with the control socket as its standard input, see `lg_control`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    program: PathBuf,
+    args: Vec<OsString>,
+}
+
+impl Launcher {
+    /// A vmm started as `program args...`.
+    pub fn new<I, S>(program: impl Into<PathBuf>, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        Self { program: program.into(), args: args.into_iter().map(Into::into).collect() }
+    }
+
+    /// The binary of this very process, with the hidden subcommand `vmm`. It stays the same binary when the file
+    /// is replaced meanwhile.
+    pub fn current_exe() -> Self {
+        Self::new("/proc/self/exe", ["vmm"])
+    }
+
+    /// Starts the process. Its environment is empty: nothing of this process's environment reaches a vmm.
+    pub(crate) fn start(&self, control: OwnedFd, stdout: Stdio, stderr: Stdio) -> std::io::Result<Child> {
+        Command::new(&self.program)
+            .args(&self.args)
+            .env_clear()
+            .current_dir("/")
+            .stdin(control)
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+    }
+}
+
+impl Default for Launcher {
+    /// `luminaguard vmm`, with `luminaguard` looked up in `PATH`.
+    fn default() -> Self {
+        Self::new("luminaguard", ["vmm"])
+    }
+}
