@@ -1,0 +1,44 @@
+//! The scale harness: agents that do real work, N at once, measured from outside.
+//!
+//! - [`ScaleConfig::run`] is `luminaguard bench scale`: the life of an agent is *spawn* (from the request until its
+//!   program answered hello), *execute* (the operations of a [`Scenario`], every answer checked against one
+//!   computed here) and *clean-up* (until its process is reaped).
+//! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
+//!
+//! Nothing is estimated: a figure that cannot be measured on this host is absent from the result files. Times come
+//! from repetitions in which no agent waits for another. Memory needs a moment at which all
+//! N are alive, so it is sampled in one more repetition, whose times count nowhere.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod backend;
+mod checkpoint;
+mod environment;
+mod figures;
+mod floors;
+mod leftovers;
+mod proc;
+mod progress;
+mod report;
+mod scale;
+mod scenario;
+mod schema;
+mod stats;
+mod usage;
+
+pub use agent::{Life, OperationSample, Outcome, SandboxSample};
+pub use backend::Backend;
+pub use environment::Environment;
+pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE, Skipped};
+pub use floors::{Floors, KvmProbe, KvmSample};
+pub use leftovers::Leftovers;
+pub use scale::{ScaleConfig, ScaleOutcome};
+pub use scenario::Scenario;
+pub use schema::{AgentResult, Concurrent, Criterion, MeanExits, Resources, Scaling};
+pub use stats::Summary;
+
+/// A duration in milliseconds.
+fn ms(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,82 @@
+//! The whole harness, with agents as plain processes: everything but the micro-VM.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use lg_bench::{Backend, ScaleConfig, Scenario};
+
+fn config(out: &std::path::Path) -> ScaleConfig {
+    ScaleConfig {
+        agents: vec![3],
+        repetitions: 2,
+        out: out.to_owned(),
+        backend: Backend::Native,
+        scenario: Scenario::interpreter().unwrap(),
+        memory_bytes: 256 << 20,
+        deadline: Duration::from_secs(60),
+        kvm: None,
+    }
+}
+
+/// Leftovers are counted for the whole process, so these tests take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn has_python() -> bool {
+    let found = std::process::Command::new("python3").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("SKIPPED: there is no python3 on this machine");
+    }
+    found
+}
+
+#[test]
+fn native_agents_complete_and_leave_nothing() {
+    if !has_python() {
+        return;
+    }
+    let _turn = alone();
+    let out = tempfile::tempdir().unwrap();
+    let outcome = config(out.path()).run().unwrap();
+    assert!(outcome.is_clean() && outcome.criteria_hold(), "{:#?}", outcome.scaling.test_results);
+    let [one, three] = &outcome.scaling.test_results[..] else { panic!("two agent counts") };
+    assert_eq!((one.agent_count, three.agent_count), (1, 3));
+    assert!(three.agent_results.iter().all(|agent| agent.ops_completed == 10));
+    assert!(three.resources.memory_mb.is_none_or(|mb| mb > 1.0));
+    assert!(three.speedup.is_some_and(|speedup| speedup > 0.0));
+    assert_eq!(outcome.files.len(), 5);
+    let samples = std::fs::read_to_string(out.path().join("samples.jsonl")).unwrap();
+    // One agent 5 times and 3 agents 2 times, and once more each for memory.
+    assert_eq!(samples.lines().count(), 6 + 9);
+}
+
+#[test]
+fn a_wrong_answer_is_a_failure() {
+    if !has_python() {
+        return;
+    }
+    let _turn = alone();
+    let out = tempfile::tempdir().unwrap();
+    let text = include_str!("../scenarios/interpreter.toml")
+        .replace("result = sum(values)", "result = sum(values) + 1");
+    let config = ScaleConfig { scenario: Scenario::parse(&text).unwrap(), ..config(out.path()) };
+    let error = config.run().unwrap_err().to_string();
+    assert!(error.contains("the first agent failed: evaluate: wrong answer"), "{error}");
+}
+
+#[test]
+fn an_agent_that_hangs_meets_its_deadline() {
+    if !has_python() {
+        return;
+    }
+    let _turn = alone();
+    let out = tempfile::tempdir().unwrap();
+    let text =
+        include_str!("../scenarios/interpreter.toml").replace("result = sum(values)\n", "while True: pass\n");
+    let scenario = Scenario::parse(&text).unwrap();
+    let config = ScaleConfig { scenario, deadline: Duration::from_millis(700), ..config(out.path()) };
+    let error = config.run().unwrap_err().to_string();
+    assert!(error.contains("the deadline of 700ms passed"), "{error}");
+}
