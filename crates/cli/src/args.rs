@@ -1,0 +1,376 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lg_control::{Access, Image, Mount, User};
+
+use crate::units::{parse_duration, parse_size};
+
+/// What exit statuses mean, for `--help`.
+pub(crate) const EXIT_STATUS_HELP: &str = "\
+Exit status:
+  0-255  the program's own
+  128+n  signal n ended the program
+  124    the deadline (--timeout) ended it
+  125    LuminaGuard failed: wrong options, no KVM, a mount or limit that cannot be had
+  126    the program cannot be executed
+  127    the program was not found";
+
+/// Runs programs in disposable micro-VMs.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a program in a micro-VM of its own
+    ///
+    /// The program sees the host's own /usr, /bin, /lib and /opt, read only, beneath an overlay in memory; it sees
+    /// no other file of the host, no network, and no variable of the host's environment. Standard input, output and
+    /// error pass through.
+    Run(RunOptions),
+    /// Say whether this machine can run sandboxes, and what to do if not
+    Doctor(DoctorOptions),
+    /// Measure
+    #[command(subcommand)]
+    Bench(BenchVerb),
+    /// The process around one VM; started by LuminaGuard itself, with a control socket as standard input
+    #[command(hide = true)]
+    Vmm,
+    /// Measures inside a sandbox
+    #[command(name = lg_bench::GUEST_PROBE, hide = true)]
+    GuestProbe(GuestProbe),
+}
+
+/// The options of `run`.
+#[derive(Debug, Args)]
+#[command(override_usage = "luminaguard run [OPTIONS] -- COMMAND [ARGS]...", after_help = EXIT_STATUS_HELP)]
+pub(crate) struct RunOptions {
+    /// Memory of the sandbox: programs, page cache and files together
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
+    pub(crate) memory: u64,
+
+    /// End the program after this time, with exit status 124
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// Set a variable of the program's environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(parse_env))]
+    pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// The working directory in the sandbox
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) workdir: PathBuf,
+
+    /// Show a directory or file of the host in the sandbox; read only unless :rw is added
+    #[arg(long, value_name = "SRC:DST[:ro|rw]", value_parser = OsStringValueParser::new().try_map(parse_mount))]
+    pub(crate) mount: Vec<Mount>,
+
+    /// The root file system: `host`, or `dir:PATH` for a directory of the host
+    #[arg(long, value_name = "IMAGE", default_value = "host", value_parser = OsStringValueParser::new().try_map(parse_image))]
+    pub(crate) image: Image,
+
+    /// The host name in the sandbox
+    #[arg(long, value_name = "NAME", default_value = "luminaguard")]
+    pub(crate) hostname: String,
+
+    /// The most processes and threads at one time
+    #[arg(long, value_name = "COUNT", default_value_t = 512)]
+    pub(crate) max_processes: u32,
+
+    /// The user inside the sandbox, by number
+    #[arg(long, value_name = "UID[:GID]", default_value = "0:0", value_parser = parse_user)]
+    pub(crate) user: User,
+
+    /// Write each system call to standard error
+    #[arg(long)]
+    pub(crate) strace: bool,
+
+    /// Say afterwards, on standard error, what it cost: exits, system calls, memory, times
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text")]
+    pub(crate) stats: Option<StatsFormat>,
+
+    /// Write the statistics to this file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stats_file: Option<PathBuf>,
+
+    /// The program, looked up in the PATH of the sandbox, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatsFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// The options of `doctor`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 if `luminaguard run` works here, 1 if not, 125 if this could not be found out."
+)]
+pub(crate) struct DoctorOptions {
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchVerb {
+    /// Run many agents at once, each in a micro-VM of its own, and measure their lives
+    ///
+    /// An agent is a Python interpreter that does ten operations, each with an answer that is checked.
+    Scale(ScaleOptions),
+    /// Measure single programs in a sandbox against the same natively
+    Figures(FiguresOptions),
+}
+
+/// The options of `bench scale`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done."
+)]
+pub(crate) struct ScaleOptions {
+    /// How many agents at once; several numbers are measured one after the other
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "5,10,25,50")]
+    pub(crate) agents: Vec<usize>,
+
+    /// How often each number is measured
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub(crate) repetitions: usize,
+
+    /// The directory for the result files
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    pub(crate) out: PathBuf,
+
+    /// Memory of each sandbox
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
+    pub(crate) memory: u64,
+
+    /// How long an agent may live
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) deadline: Duration,
+
+    /// Run the agents as plain processes, without sandboxes, for comparison
+    #[arg(long)]
+    pub(crate) native: bool,
+
+    /// Exit with status 1 when a criterion fails, too
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// The options of `bench figures`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done."
+)]
+pub(crate) struct FiguresOptions {
+    /// How often each program is run
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub(crate) rounds: usize,
+
+    /// Answer in JSON, with all samples
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Exit with status 1 when a target is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuestProbe {
+    /// What to do
+    pub(crate) what: ProbeKind,
+    /// How often
+    pub(crate) count: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProbeKind {
+    /// Make the system call getppid
+    Getppid,
+    /// Compute
+    Spin,
+}
+
+fn parse_env(text: OsString) -> Result<(OsString, OsString), String> {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|&byte| byte == b'=') {
+        Some(at @ 1..) => {
+            Ok((OsString::from_vec(bytes[..at].to_vec()), OsString::from_vec(bytes[at + 1..].to_vec())))
+        }
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+fn parse_mount(text: OsString) -> Result<Mount, String> {
+    let bytes = text.as_bytes();
+    let (paths, access) = match bytes {
+        [paths @ .., b':', b'r', b'o'] => (paths, Access::ReadOnly),
+        [paths @ .., b':', b'r', b'w'] => (paths, Access::ReadWrite),
+        paths => (paths, Access::ReadOnly),
+    };
+    let mut parts = paths.split(|&byte| byte == b':');
+    let (source, target) = match (parts.next(), parts.next(), parts.next()) {
+        (Some(source), Some(target), None) => (source, target),
+        (_, None, _) => return Err("write it as SRC:DST, SRC:DST:ro or SRC:DST:rw".to_owned()),
+        _ => return Err("more than two paths, or an access other than ro and rw".to_owned()),
+    };
+    if source.is_empty() {
+        return Err("the source (before the colon) is missing".to_owned());
+    }
+    if target.is_empty() {
+        return Err("the target (behind the colon) is missing".to_owned());
+    }
+    let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
+    let source = std::path::absolute(path(source)).map_err(|error| error.to_string())?;
+    Ok(Mount { source, target: path(target), access })
+}
+
+fn parse_image(text: OsString) -> Result<Image, String> {
+    match text.as_bytes() {
+        b"host" => Ok(Image::Host),
+        [b'd', b'i', b'r', b':', path @ ..] if !path.is_empty() => {
+            let path = OsString::from_vec(path.to_vec());
+            std::path::absolute(path).map(Image::Dir).map_err(|error| error.to_string())
+        }
+        _ => Err("write `host`, or `dir:PATH`".to_owned()),
+    }
+}
+
+fn parse_user(text: &str) -> Result<User, String> {
+    let number =
+        |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is not a user or group number"));
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Ok(User { uid: number(uid)?, gid: number(gid)? })
+}
+
+/// A usage error of clap in one line.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let line = lines.collect::<Vec<_>>().join(" ");
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<RunOptions, String> {
+        let words = ["luminaguard", "run"].iter().chain(words);
+        match Arguments::try_parse_from(words) {
+            Ok(Arguments { verb: Verb::Run(options) }) => Ok(options),
+            Ok(other) => panic!("not a run: {other:?}"),
+            Err(error) => Err(one_line(&error)),
+        }
+    }
+
+    #[test]
+    fn options_end_where_the_command_begins() {
+        let options = parse(&["--memory", "64M", "--", "ls", "--memory", "1G", "--stats"]).unwrap();
+        assert_eq!(options.memory, 64 << 20);
+        assert_eq!(options.command, ["ls", "--memory", "1G", "--stats"]);
+        assert_eq!(options.stats, None);
+        let options = parse(&["--stats", "ls", "-l", "--stats=json"]).unwrap();
+        assert_eq!(options.stats, Some(StatsFormat::Text));
+        assert_eq!(options.command, ["ls", "-l", "--stats=json"]);
+        assert_eq!(parse(&["--", "-x"]).unwrap().command, ["-x"]);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_help() {
+        let options = parse(&["true"]).unwrap();
+        let spec = lg_control::SandboxSpec::new(["true"]);
+        assert_eq!(options.memory, spec.memory_bytes);
+        assert_eq!(options.max_processes, spec.max_processes);
+        assert_eq!(options.hostname, spec.hostname);
+        assert_eq!(options.workdir, spec.workdir);
+        assert_eq!((options.user, options.image, options.timeout), (spec.user, spec.image, spec.timeout));
+    }
+
+    #[test]
+    fn mounts_have_two_paths_and_an_access() {
+        let mount = |text: &str| parse(&["--mount", text, "true"]).map(|mut options| options.mount.remove(0));
+        let read_only = mount("/a:/b").unwrap();
+        assert_eq!(read_only, Mount { source: "/a".into(), target: "/b".into(), access: Access::ReadOnly });
+        assert_eq!(mount("/a:/b:ro").unwrap(), read_only);
+        assert_eq!(mount("/a:/b:rw").unwrap().access, Access::ReadWrite);
+        let relative = mount("a:/b").unwrap();
+        assert_eq!(relative.source, std::env::current_dir().unwrap().join("a"));
+        let cases = [
+            ("/a", "write it as SRC:DST"),
+            (":/b", "source (before the colon) is missing"),
+            ("/a:", "target (behind the colon) is missing"),
+            ("/a:/b:rx", "an access other than ro and rw"),
+            ("/a:/b:/c:ro", "more than two paths"),
+        ];
+        for (text, part) in cases {
+            let message = mount(text).unwrap_err();
+            assert!(message.contains(part), "{text}: {message}");
+            assert!(!message.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn other_values_are_checked_too() {
+        assert_eq!(parse(&["--user", "1000", "true"]).unwrap().user, User { uid: 1000, gid: 1000 });
+        assert_eq!(parse(&["--user", "1:2", "true"]).unwrap().user, User { uid: 1, gid: 2 });
+        assert_eq!(parse(&["--image", "dir:/srv", "true"]).unwrap().image, Image::Dir("/srv".into()));
+        assert_eq!(
+            parse(&["--env", "A=b=c", "--env", "D=", "true"]).unwrap().env,
+            [("A".into(), "b=c".into()), ("D".into(), OsStr::new("").to_owned())]
+        );
+        let cases: [(&[&str], &str); 9] = [
+            (&["--user", "root", "true"], "not a user or group number"),
+            (&["--image", "alpine", "true"], "`dir:PATH`"),
+            (&["--image", "dir:", "true"], "`dir:PATH`"),
+            (&["--env", "A", "true"], "NAME=VALUE"),
+            (&["--env", "=x", "true"], "NAME=VALUE"),
+            (&["--memory", "lots", "true"], "not a size"),
+            (&["--timeout", "soon", "true"], "not a duration"),
+            (&["--memroy", "64M", "true"], "--memroy"),
+            (&[], "<COMMAND>"),
+        ];
+        for (words, part) in cases {
+            let message = parse(words).unwrap_err();
+            assert!(message.contains(part), "{words:?}: {message}");
+            assert!(!message.contains('\n'), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn agent_counts_are_a_list() {
+        let parsed =
+            Arguments::try_parse_from(["luminaguard", "bench", "scale", "--agents", "1,2,50"]).unwrap();
+        let Verb::Bench(BenchVerb::Scale(options)) = parsed.verb else { panic!("not a scale run") };
+        assert_eq!(options.agents, [1, 2, 50]);
+    }
+
+    #[test]
+    fn the_help_reads_as_before() {
+        let help = |words: &[&str]| {
+            let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
+            Arguments::try_parse_from(words).unwrap_err().to_string()
+        };
+        let verbs: [&[&str]; 5] = [&[], &["run"], &["doctor"], &["bench", "scale"], &["bench", "figures"]];
+        insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));
+    }
+}

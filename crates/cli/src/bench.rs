@@ -1,0 +1,77 @@
+//! `luminaguard bench`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use lg_bench::{Backend, FiguresConfig, KvmProbe, KvmSample, ScaleConfig, Scenario};
+use lg_runtime::Launcher;
+
+use crate::args::{BenchVerb, FiguresOptions, ScaleOptions};
+use crate::complain;
+
+pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
+    match verb {
+        BenchVerb::Scale(options) => scale(options),
+        BenchVerb::Figures(options) => figures(&options),
+    }
+}
+
+fn scale(options: ScaleOptions) -> Result<u8> {
+    let (backend, kvm) = if options.native {
+        (Backend::Native, None)
+    } else {
+        (Backend::Sandbox(Launcher::current_exe()), Some(bare_vm as KvmProbe))
+    };
+    let config = ScaleConfig {
+        agents: options.agents,
+        repetitions: options.repetitions,
+        out: options.out,
+        backend,
+        scenario: Scenario::interpreter()?,
+        memory_bytes: options.memory,
+        deadline: options.deadline,
+        kvm,
+    };
+    let outcome = config.run()?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", outcome.table)?;
+    for file in &outcome.files {
+        writeln!(stdout, "{}", file.display())?;
+    }
+    for criterion in outcome.scaling.criteria.iter().filter(|criterion| !criterion.passed) {
+        complain(&format!("{}: {} instead of {}", criterion.name, criterion.measured, criterion.target));
+    }
+    let failed = !outcome.is_clean() || options.check && !outcome.criteria_hold();
+    Ok(u8::from(failed))
+}
+
+fn figures(options: &FiguresOptions) -> Result<u8> {
+    let config =
+        FiguresConfig { luminaguard: std::env::current_exe()?, rounds: options.rounds, kvm: bare_vm };
+    let figures = config.run()?;
+    let mut stdout = std::io::stdout().lock();
+    if options.json {
+        writeln!(stdout, "{}", serde_json::to_string_pretty(&figures)?)?;
+    } else {
+        writeln!(stdout, "{}", figures.table())?;
+    }
+    Ok(u8::from(options.check && !figures.targets_hold()))
+}
+
+/// Measures one bare virtual machine.
+fn bare_vm() -> Result<KvmSample> {
+    let survey = lg_kvm::survey()?;
+    Ok(KvmSample {
+        kind: kind_name(survey.hardware.kind).to_owned(),
+        life_ms: (survey.create + survey.first_exit + survey.tear_down).as_secs_f64() * 1e3,
+        round_trip_ns: survey.round_trip.as_secs_f64() * 1e9,
+    })
+}
+
+/// The kind of KVM as the result files name it.
+pub(crate) fn kind_name(kind: lg_kvm::Kind) -> &'static str {
+    match kind {
+        lg_kvm::Kind::Ordinary => "ordinary",
+        lg_kvm::Kind::Pvm => "pvm",
+    }
+}

@@ -1,0 +1,76 @@
+//! `luminaguard`: runs programs in micro-VMs, looks at whether this machine can, and measures it.
+//!
+//! The same binary is the vmm process of every sandbox (hidden subcommand `vmm`) and the probe that runs inside one
+//! (`guest-probe`). `run` holds the VM in its own process: no threads, no async runtime, nothing
+//! initialised that it does not need. Errors are printed here, once, in one line; the exit status is
+//! documented in [`args::EXIT_STATUS_HELP`].
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod doctor;
+mod guest_probe;
+mod run;
+mod units;
+mod vm;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use lg_control::EXIT_LUMINAGUARD;
+
+use crate::args::{Arguments, Verb};
+
+fn main() -> ExitCode {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let payload = info.payload();
+        let text =
+            payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        complain(&format!("internal error{place}: {}", text.unwrap_or("unknown").replace('\n', " ")));
+    }));
+    let status = match panic::catch_unwind(AssertUnwindSafe(dispatch)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            complain(&format!("{error:#}"));
+            EXIT_LUMINAGUARD
+        }
+        // The hook has said what happened.
+        Err(_) => EXIT_LUMINAGUARD,
+    };
+    ExitCode::from(status)
+}
+
+fn dispatch() -> anyhow::Result<u8> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            help.print()?;
+            return Ok(EXIT_LUMINAGUARD);
+        }
+        Err(error) if error.use_stderr() => {
+            complain(&args::one_line(&error));
+            return Ok(EXIT_LUMINAGUARD);
+        }
+        Err(help) => {
+            help.print()?;
+            return Ok(0);
+        }
+    };
+    match arguments.verb {
+        Verb::Run(options) => run::run(options),
+        Verb::Doctor(options) => doctor::run(&options),
+        Verb::Bench(verb) => bench::run(verb),
+        Verb::Vmm => vm::serve(),
+        Verb::GuestProbe(probe) => guest_probe::run(&probe),
+    }
+}
+
+/// Says what is wrong, in one line. When standard error is gone, nobody is left to be told.
+fn complain(message: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "luminaguard: {message}");
+}
