@@ -1,0 +1,63 @@
+//! Developer verbs: `cargo xtask <verb>`.
+
+mod ci;
+mod ordinary_kvm;
+mod syscalls;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+const HELP: &str = "\
+usage: cargo xtask <verb>
+
+verbs:
+  ci [name]                   run all checks, or those whose name contains `name`
+  syscalls [--check]          write docs/syscalls.md from the system-call table, or fail if it is stale
+  ordinary-kvm [program...]   run the tests that need KVM, and the programs given (static binaries), on
+                              ordinary KVM inside an emulated machine; needs qemu-system-x86 and either a
+                              Debian kernel installed or apt-get to download one
+";
+
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["ci"] => ci::run(None),
+        ["ci", only] => ci::run(Some(only)),
+        ["syscalls"] => syscalls::run(syscalls::Mode::Write),
+        ["syscalls", "--check"] => syscalls::run(syscalls::Mode::Check),
+        ["ordinary-kvm", programs @ ..] => ordinary_kvm::run(programs.iter().map(PathBuf::from).collect()),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprint!("{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+/// Returns the directory of the workspace's Cargo.toml.
+fn workspace_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// Asks cargo where build products go.
+fn target_directory() -> anyhow::Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .context("starting cargo")?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata["target_directory"].as_str().context("no target directory")?.into())
+}
