@@ -1,0 +1,98 @@
+//! Many small programs in one: each *check* makes system calls and prints what it saw.
+//!
+//! `guest-checks NAME...` runs the checks of these names, `guest-checks --list` prints all names. The test
+//! `differential` runs each check natively and in a sandbox: both must succeed and print the same. So a check
+//! prints only what must not differ, and never a time, an address or a process number.
+//!
+//! ```text
+//! open_flags/missing: Err(ENOENT)
+//! ```
+//!
+//! Exit status: 0 if every check held what it promised, 1 if not, 2 for an unknown name.
+
+mod cpu;
+mod descriptors;
+mod events;
+mod exec;
+mod files;
+mod identity;
+mod memory;
+mod names;
+mod pipes;
+mod process;
+mod signals;
+mod sys;
+mod threads;
+mod time;
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+
+/// What a check has seen so far.
+pub struct Report {
+    name: &'static str,
+    failed: bool,
+}
+
+impl Report {
+    /// Prints a value that must be the same natively and in a sandbox.
+    pub fn see(&mut self, what: impl std::fmt::Display, value: impl Debug) {
+        println!("{}/{what}: {value:?}", self.name);
+    }
+
+    /// Prints whether something holds that must hold everywhere.
+    pub fn ensure(&mut self, what: impl std::fmt::Display, holds: bool) {
+        println!("{}/{what}: {}", self.name, if holds { "holds" } else { "FAILS" });
+        self.failed |= !holds;
+    }
+}
+
+/// A name and what to do.
+pub type Check = (&'static str, fn(&mut Report));
+
+const GROUPS: &[&[Check]] = &[
+    files::CHECKS,
+    names::CHECKS,
+    descriptors::CHECKS,
+    pipes::CHECKS,
+    process::CHECKS,
+    exec::CHECKS,
+    signals::CHECKS,
+    memory::CHECKS,
+    threads::CHECKS,
+    time::CHECKS,
+    events::CHECKS,
+    identity::CHECKS,
+    cpu::CHECKS,
+];
+
+fn checks() -> impl Iterator<Item = &'static Check> {
+    GROUPS.iter().copied().flatten()
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "--list") {
+        checks().for_each(|(name, _)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    // Roles that the program plays when a check executes it again.
+    if words.first().is_some_and(|word| word == "--role") {
+        return exec::play(&words[1..]);
+    }
+    let mut failed = false;
+    for word in &words {
+        let Some((name, check)) = checks().find(|(name, _)| name == word) else {
+            eprintln!("guest-checks: no check is named {word}");
+            return ExitCode::from(2);
+        };
+        sys::start_afresh();
+        let directory = sys::enter_new_directory(name);
+        let mut report = Report { name, failed: false };
+        check(&mut report);
+        failed |= report.failed;
+        let _ = std::env::set_current_dir("/");
+        let _ = std::fs::remove_dir_all(directory);
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
