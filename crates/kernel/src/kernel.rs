@@ -192,7 +192,6 @@ impl Kernel {
             threads: vec![tid],
             state: ProcessState::Alive,
             exiting: None,
-            exec_by: None,
             pending: Pending::default(),
             exit_signal: 0,
             child_event: WaitQueue::new(),
@@ -208,7 +207,6 @@ impl Kernel {
             started_ns: self.clock.monotonic_ns(),
             has_execed: false,
             is_subreaper: false,
-            last_signal: None,
             dumpable: 1,
         };
         self.tasks.insert(tid, task);

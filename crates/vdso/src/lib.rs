@@ -16,6 +16,20 @@ pub const CODE_OFFSET: usize = 0x800;
 global_asm!(
     r#"
     .pushsection .rodata.lg_vdso, "a", @progbits
+    // Leaves the nanoseconds since time 0 in rax and the parameters' address in r9; clobbers rdx.
+    .macro lg_vdso_monotonic
+        lea     r9, [rip + lg_vdso_start - 0x1800]
+        lfence
+        rdtsc
+        shl     rdx, 32
+        or      rax, rdx
+        sub     rax, qword ptr [r9]
+        jae     77f
+        xor     eax, eax
+    77: mul     qword ptr [r9 + 8]
+        shrd    rax, rdx, 32
+    .endm
+
     .balign 64
     .globl lg_vdso_start
     .hidden lg_vdso_start
@@ -33,16 +47,7 @@ global_asm!(
         // Clocks 0, 5 and 11 tell real time; 1, 4, 6 and 7 monotonic time.
         test    r8d, 2081 + 210
         jz      9f
-        lea     r9, [rip + lg_vdso_start - 0x1800]
-        lfence
-        rdtsc
-        shl     rdx, 32
-        or      rax, rdx
-        sub     rax, qword ptr [r9]
-        jae     1f
-        xor     eax, eax
-    1:  mul     qword ptr [r9 + 8]
-        shrd    rax, rdx, 32
+        lg_vdso_monotonic
         test    r8d, 2081
         jz      2f
         add     rax, qword ptr [r9 + 16]
@@ -67,16 +72,7 @@ global_asm!(
         mov     qword ptr [rsi], 0
     1:  test    rdi, rdi
         jz      3f
-        lea     r9, [rip + lg_vdso_start - 0x1800]
-        lfence
-        rdtsc
-        shl     rdx, 32
-        or      rax, rdx
-        sub     rax, qword ptr [r9]
-        jae     2f
-        xor     eax, eax
-    2:  mul     qword ptr [r9 + 8]
-        shrd    rax, rdx, 32
+        lg_vdso_monotonic
         add     rax, qword ptr [r9 + 16]
         xor     edx, edx
         mov     ecx, 1000000000
@@ -95,16 +91,7 @@ global_asm!(
     .hidden lg_vdso_time
     .balign 16
     lg_vdso_time:
-        lea     r9, [rip + lg_vdso_start - 0x1800]
-        lfence
-        rdtsc
-        shl     rdx, 32
-        or      rax, rdx
-        sub     rax, qword ptr [r9]
-        jae     1f
-        xor     eax, eax
-    1:  mul     qword ptr [r9 + 8]
-        shrd    rax, rdx, 32
+        lg_vdso_monotonic
         add     rax, qword ptr [r9 + 16]
         xor     edx, edx
         mov     ecx, 1000000000
@@ -131,6 +118,7 @@ global_asm!(
     .globl lg_vdso_end
     .hidden lg_vdso_end
     lg_vdso_end:
+    .purgem lg_vdso_monotonic
     .popsection
     "#
 );

@@ -63,7 +63,7 @@ impl MemoryManager {
                 let prot = page_prot(&area, &self.frames, mapping);
                 if access == Access::Write && !prot.contains(Prot::WRITE) {
                     let copy = self.frames.alloc_copy(mapping.frame).map_err(out_of_memory)?;
-                    self.install(&area, page, copy, area.prot)?;
+                    self.install(page, copy, area.prot)?;
                     self.frames.release(mapping.frame);
                     return Ok(());
                 }
@@ -97,13 +97,7 @@ impl MemoryManager {
     }
 
     /// Maps a frame that the address space becomes an owner of. What was mapped there keeps its count.
-    fn install(
-        &mut self,
-        _area: &Vma,
-        page: UserAddr,
-        frame: FrameRef,
-        prot: Prot,
-    ) -> Result<(), MemoryFault> {
+    fn install(&mut self, page: UserAddr, frame: FrameRef, prot: Prot) -> Result<(), MemoryFault> {
         self.machine
             .borrow_mut()
             .map(self.space, page, frame.frame(), prot)
@@ -130,14 +124,14 @@ impl MemoryManager {
         };
         let window = window.intersect(area.range);
         let frame = self.frames.alloc().map_err(out_of_memory)?;
-        self.install(area, page, frame, area.prot)?;
+        self.install(page, frame, area.prot)?;
         for around in window.page_addrs().filter(|around| *around != page) {
             if self.is_present(around) {
                 continue;
             }
             // The pages around are a courtesy: where memory runs short, the fault has still been served.
             let Ok(frame) = self.frames.alloc() else { break };
-            if self.install(area, around, frame, area.prot).is_err() {
+            if self.install(around, frame, area.prot).is_err() {
                 break;
             }
         }
@@ -156,7 +150,7 @@ impl MemoryManager {
         let Some(inode) = inode else {
             let pages = shared.expect("one of the two");
             let frame = pages.page(&self.frames, area.page_index(page)).map_err(out_of_memory)?;
-            return self.install(area, page, frame, area.prot);
+            return self.install(page, frame, area.prot);
         };
         let private_copy = !area.flags.contains(VmaFlags::SHARED) && area.prot.contains(Prot::WRITE);
         let frame = inode.page(area.page_index(page)).map_err(|errno| match errno {
@@ -190,12 +184,12 @@ impl MemoryManager {
         copy: bool,
     ) -> Result<(), MemoryFault> {
         if area.flags.contains(VmaFlags::SHARED) {
-            self.install(area, page, frame, area.prot)
+            self.install(page, frame, area.prot)
         } else if copy {
             let copy = self.frames.alloc_copy(frame.frame()).map_err(out_of_memory)?;
-            self.install(area, page, copy, area.prot)
+            self.install(page, copy, area.prot)
         } else {
-            self.install(area, page, frame, area.prot - Prot::WRITE)
+            self.install(page, frame, area.prot - Prot::WRITE)
         }
     }
 

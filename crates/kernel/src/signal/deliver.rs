@@ -30,9 +30,6 @@ impl Kernel {
                 }
                 Disposition::Default(action @ (DefaultAction::Terminate | DefaultAction::CoreDump)) => {
                     let (tgid, core) = (task.tgid, action == DefaultAction::CoreDump);
-                    if let Some(process) = self.processes.get_mut(&tgid) {
-                        process.last_signal = Some(info);
-                    }
                     self.trace_line(tid, &format!("--- {signal} ends the process ---"));
                     self.begin_exit(tgid, ExitStatus::Signaled { signal: signal.number(), core });
                     return;

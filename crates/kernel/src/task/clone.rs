@@ -197,7 +197,6 @@ impl Kernel {
                 threads: vec![tid],
                 state: ProcessState::Alive,
                 exiting: None,
-                exec_by: None,
                 pending: Pending::default(),
                 exit_signal: if has(PARENT) { process.exit_signal } else { request.exit_signal as u32 },
                 child_event: WaitQueue::new(),
@@ -213,7 +212,6 @@ impl Kernel {
                 started_ns: self.clock.monotonic_ns(),
                 has_execed: false,
                 is_subreaper: false,
-                last_signal: None,
                 dumpable: process.dumpable,
             };
             self.processes.insert(tid, new);

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use lg_abi::Rlimit;
 use lg_abi::raw::general as linux;
-use lg_abi::{Rlimit, SigInfo};
 
 use super::{ExitStatus, Tid, WaitQueue};
 use crate::signal::Pending;
@@ -98,8 +98,6 @@ pub struct Process {
     pub state: ProcessState,
     /// Set once the process is to end: each thread ends when it next would return to user code.
     pub exiting: Option<ExitStatus>,
-    /// While one thread's exec waits for the others to end: that thread.
-    pub exec_by: Option<Tid>,
     /// Signals sent to the process.
     pub pending: Pending,
     /// The signal its end sends to its parent; 0 for none.
@@ -130,8 +128,6 @@ pub struct Process {
     pub has_execed: bool,
     /// Whether orphans below it become its children (prctl PR_SET_CHILD_SUBREAPER).
     pub is_subreaper: bool,
-    /// What the last fatal signal told, for waitid(2).
-    pub last_signal: Option<SigInfo>,
     /// Whether the process may be dumped (prctl PR_SET_DUMPABLE).
     pub dumpable: u32,
 }
