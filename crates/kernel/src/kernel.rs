@@ -15,10 +15,9 @@ use crate::run::End;
 use crate::signal::{Pending, SignalActions};
 use crate::stats::Stats;
 use crate::task::{
-    Credentials, ExecRequest, Process, ProcessState, ReadyList, ResourceUse, Rlimits, RunQueue, Stop, Task,
-    TaskState, Tid, WaitQueue,
+    Credentials, ExecRequest, Process, ReadyList, Rlimits, RunQueue, Stop, Task, TaskState, Tid, WaitQueue,
 };
-use crate::time::{Clock, IntervalTimers, Timers};
+use crate::time::{Clock, Timers};
 use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Path, Vfs, close_removed};
 
 /// What the sandbox is, apart from its files and its first program.
@@ -184,31 +183,7 @@ impl Kernel {
             parent_death_signal: 0,
             leaving: None,
         };
-        let process = Process {
-            tgid: tid,
-            parent: Process::INIT,
-            pgid: tid,
-            sid: tid,
-            threads: vec![tid],
-            state: ProcessState::Alive,
-            exiting: None,
-            pending: Pending::default(),
-            exit_signal: 0,
-            child_event: WaitQueue::new(),
-            ended: WaitQueue::new(),
-            stop_event: None,
-            stopped: false,
-            rlimits,
-            timers: IntervalTimers::default(),
-            exe: None,
-            used: ResourceUse::default(),
-            children_used: ResourceUse::default(),
-            cpu_limit_told: 0,
-            started_ns: self.clock.monotonic_ns(),
-            has_execed: false,
-            is_subreaper: false,
-            dumpable: 1,
-        };
+        let process = Process::new(tid, Process::INIT, rlimits, self.clock.monotonic_ns());
         self.tasks.insert(tid, task);
         self.processes.insert(tid, process);
         self.stats.tasks_created += 1;

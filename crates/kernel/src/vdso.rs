@@ -36,7 +36,6 @@ pub fn map(mm: &mut MemoryManager, pages: &Rc<SharedPages>) -> Result<u64, Errno
         offset_pages,
     };
     let room = mm.map(Place::Anywhere(UserAddr(0)), 2 * page, area("[vvar]", Prot::READ, 0))?;
-    mm.unmap_kernel_page(UserAddr(room.0 + page))?;
     let image = UserAddr(room.0 + page);
     mm.map(Place::Fixed(image), page, area("[vdso]", Prot::READ | Prot::EXEC, 1))?;
     Ok(image.0)

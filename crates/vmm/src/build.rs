@@ -15,11 +15,6 @@ use lg_kvm::{KvmConfig, KvmPlatform};
 
 use crate::{Streams, describe};
 
-/// A kernel whose first program is loaded.
-pub struct Build {
-    pub kernel: Kernel,
-}
-
 /// How many descriptors the three streams take.
 const STREAM_LIMIT: u64 = 3;
 
@@ -28,7 +23,7 @@ const STREAM_LIMIT: u64 = 3;
 const BYTES_PER_UNIT: u64 = 2048;
 
 /// Builds the VM, the kernel, its files and its first program.
-pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<Build, Outcome> {
+pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<Kernel, Outcome> {
     spec.validate().map_err(|error| failed(StartFailureKind::Spec, &error))?;
     let config =
         KvmConfig { interrupting_signals: signals, ..KvmConfig::new(page_multiple(spec.memory_bytes)) };
@@ -70,7 +65,7 @@ pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<
         kernel.set_terminal(terminal);
     }
     kernel.start(&root, fds, first_program(spec)).map_err(|error| start_failure(spec, &error))?;
-    Ok(Build { kernel })
+    Ok(kernel)
 }
 
 fn page_multiple(bytes: u64) -> u64 {

@@ -21,7 +21,6 @@ use std::time::Instant;
 use lg_control::{Event, Outcome, Report, SandboxSpec, Stats};
 use lg_kernel::Supervisor;
 
-use build::Build;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use supervisor::HostEvents;
 
@@ -49,7 +48,7 @@ fn run_counted(
 ) -> Result<Outcome, Outcome> {
     raise_descriptor_limit();
     let mut events = HostEvents::new(control).map_err(|error| Outcome::Failed(describe(&error)))?;
-    let Build { mut kernel } = build::build(spec, streams, events.signals())?;
+    let mut kernel = build::build(spec, streams, events.signals())?;
     stats.spawn_ns = nanoseconds(start);
     if let Some(control) = control {
         let ready = Event::Ready { spawn_ns: stats.spawn_ns };

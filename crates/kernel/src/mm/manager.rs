@@ -249,12 +249,6 @@ impl MemoryManager {
         Ok(())
     }
 
-    /// Makes room in an area of the kernel's own, which programs can not change, for the next one.
-    pub(crate) fn unmap_kernel_page(&mut self, page: UserAddr) -> Result<(), Errno> {
-        let end = page.checked_add(PAGE_SIZE as u64).ok_or(Errno::ENOMEM)?;
-        self.unmap(UserRange::new(page, end))
-    }
-
     /// Takes the pages of `range`, part of `area`, out of the address space.
     fn drop_pages(&mut self, area: &Vma, range: UserRange) {
         let frames = &self.frames;

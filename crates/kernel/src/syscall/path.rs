@@ -10,7 +10,7 @@ use super::fd::install;
 use crate::task::{Stop, SysResult};
 use crate::vfs::open::{OpenRequest, open};
 use crate::vfs::permission::{Access, check_access, has_capability};
-use crate::vfs::{FileDescription, Final, FsState, LinkTarget, NewInode, Path, Resolve, ops, split_dev};
+use crate::vfs::{FileDescription, Final, FsState, LinkTarget, NewInode, Path, Resolve, ops};
 
 const AT_FDCWD: u64 = linux::AT_FDCWD as u64;
 
@@ -415,9 +415,4 @@ fn list(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6], layout: Layout) -> SysR
     ctx.write_bytes(buf, &bytes)?;
     description.set_offset(position);
     Ok(bytes.len() as u64)
-}
-
-/// Splits a device number for statx(2).
-pub(super) fn device(dev: u64) -> (u32, u32) {
-    split_dev(dev)
 }

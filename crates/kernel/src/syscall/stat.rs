@@ -4,10 +4,10 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Signal, Statfs, Statx, StatxTimestamp, Timespec, Timeval};
 
 use super::Ctx;
-use super::path::{device, resolve_at};
+use super::path::resolve_at;
 use crate::task::SysResult;
 use crate::vfs::ops::{self, TimeChange};
-use crate::vfs::{AttrChange, Path};
+use crate::vfs::{AttrChange, Path, split_dev};
 
 const AT_FDCWD: u64 = linux::AT_FDCWD as u64;
 const NOFOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;
@@ -52,8 +52,8 @@ pub(super) fn sys_statx(ctx: &mut Ctx<'_>, [dir, path, flags, mask, to, _]: [u64
     let found = resolve_at(ctx, dir, path, flags)?;
     let attr = found.inode().attr(&ctx.fs())?;
     let time = |time: Timespec| StatxTimestamp { tv_sec: time.tv_sec, tv_nsec: time.tv_nsec as u32, pad: 0 };
-    let (rdev_major, rdev_minor) = device(attr.rdev);
-    let (dev_major, dev_minor) = device(attr.dev);
+    let (rdev_major, rdev_minor) = split_dev(attr.rdev);
+    let (dev_major, dev_minor) = split_dev(attr.dev);
     let answer = Statx {
         stx_mask: linux::STATX_BASIC_STATS | linux::STATX_MNT_ID,
         stx_blksize: 4096,

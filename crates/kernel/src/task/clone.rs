@@ -6,11 +6,10 @@ use std::rc::Rc;
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, SigStack, Signal};
 
-use super::{Process, ProcessState, ResourceUse, Task, TaskState, Tid, WaitQueue};
+use super::{Process, Task, TaskState, Tid, WaitQueue};
 use crate::Kernel;
 use crate::mm::UserMemory;
 use crate::signal::Pending;
-use crate::time::IntervalTimers;
 
 /// What clone(2) asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -189,30 +188,15 @@ impl Kernel {
         if has(THREAD) {
             process.threads.push(tid);
         } else {
+            let started_ns = self.clock.monotonic_ns();
             let new = Process {
-                tgid: tid,
                 parent: if has(PARENT) { process.parent } else { tgid },
                 pgid: process.pgid,
                 sid: process.sid,
-                threads: vec![tid],
-                state: ProcessState::Alive,
-                exiting: None,
-                pending: Pending::default(),
                 exit_signal: if has(PARENT) { process.exit_signal } else { request.exit_signal as u32 },
-                child_event: WaitQueue::new(),
-                ended: WaitQueue::new(),
-                stop_event: None,
-                stopped: false,
-                rlimits: process.rlimits.clone(),
-                timers: IntervalTimers::default(),
                 exe: process.exe.clone(),
-                used: ResourceUse::default(),
-                children_used: ResourceUse::default(),
-                cpu_limit_told: 0,
-                started_ns: self.clock.monotonic_ns(),
-                has_execed: false,
-                is_subreaper: false,
                 dumpable: process.dumpable,
+                ..Process::new(tid, tgid, process.rlimits.clone(), started_ns)
             };
             self.processes.insert(tid, new);
         }

@@ -136,10 +136,3 @@ pub struct Task {
     /// Set once this thread is to end: it does when it would next return to user code.
     pub leaving: Option<ExitStatus>,
 }
-
-impl Task {
-    /// Says whether the task can take `signal` now.
-    pub fn is_blocking(&self, signal: lg_abi::Signal) -> bool {
-        self.mask.contains(signal)
-    }
-}

@@ -145,4 +145,33 @@ impl Process {
     /// The parent of the first process and of orphans. No process has this number: the kernel itself
     /// reaps its children.
     pub const INIT: Tid = Tid(1);
+
+    /// Returns a process with one thread, in a group and session of its own.
+    pub fn new(tgid: Tid, parent: Tid, rlimits: Rlimits, started_ns: u64) -> Process {
+        Process {
+            tgid,
+            parent,
+            pgid: tgid,
+            sid: tgid,
+            threads: vec![tgid],
+            state: ProcessState::Alive,
+            exiting: None,
+            pending: Pending::default(),
+            exit_signal: 0,
+            child_event: WaitQueue::new(),
+            ended: WaitQueue::new(),
+            stop_event: None,
+            stopped: false,
+            rlimits,
+            timers: IntervalTimers::default(),
+            exe: None,
+            used: ResourceUse::default(),
+            children_used: ResourceUse::default(),
+            cpu_limit_told: 0,
+            started_ns,
+            has_execed: false,
+            is_subreaper: false,
+            dumpable: 1,
+        }
+    }
 }
