@@ -14,11 +14,19 @@ use crate::vcpu::{Features, Vcpu};
 /// KVM_SET_SIGNAL_MASK, which kvm-ioctls does not wrap: `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
 const KVM_SET_SIGNAL_MASK: libc::c_ulong = 0x4004_ae8b;
 
+/// Bytes that the first memslot of the data zone covers. Each further one covers as much as all before it.
+///
+/// KVM allocates some ten bytes a page for each memslot of a shadowed VM, at once: a slot over all that a guest
+/// may ever use would cost more time and memory than all the rest of a small VM.
+const FIRST_DATA_SLOT_BYTES: usize = 32 << 20;
+
 /// The VM and its virtual CPU. KVM binds both to the process that made them, so a fork makes its own.
 pub struct Machine {
     /// The virtual CPU.
     pub vcpu: Vcpu,
     vm: VmFd,
+    /// Bytes of the data zone that memslots cover.
+    covered: usize,
 }
 
 /// The host memory behind the three zones.
@@ -33,7 +41,7 @@ pub struct Zones<'a> {
 }
 
 impl Machine {
-    /// Creates the VM and its vCPU.
+    /// Creates the VM and its vCPU, with memslots over at least the first `data_bytes` of the data zone.
     ///
     /// # Safety
     ///
@@ -43,20 +51,53 @@ impl Machine {
         features: &Features,
         kind: Kind,
         zones: Zones<'_>,
+        data_bytes: usize,
     ) -> Result<Machine, StartError> {
         let vm = kvm.create_vm().at_start("KVM_CREATE_VM")?;
-        let slots = [
-            slot(SYSTEM_SLOT, SYSTEM_GPA, zones.system),
-            slot(TABLES_SLOT, TABLES_GPA, zones.tables),
-            slot(DATA_SLOT, DATA_GPA, zones.data),
-        ];
+        let slots =
+            [slot(SYSTEM_SLOT, SYSTEM_GPA, zones.system), slot(TABLES_SLOT, TABLES_GPA, zones.tables)];
         for region in slots {
             // SAFETY: the region is a live mapping of this length that only this crate knows, and the
             // caller keeps it alive for as long as the machine.
             unsafe { vm.set_user_memory_region(region) }.at_start("KVM_SET_USER_MEMORY_REGION")?;
         }
         let vcpu = Vcpu::new(&vm, features, kind, 0)?;
-        Ok(Machine { vcpu, vm })
+        let mut machine = Machine { vcpu, vm, covered: 0 };
+        // SAFETY: it is the data zone that the caller keeps alive.
+        unsafe { machine.cover(zones.data, data_bytes) }.at_start("KVM_SET_USER_MEMORY_REGION")?;
+        Ok(machine)
+    }
+
+    /// Bytes of the data zone that memslots cover.
+    pub fn covered(&self) -> usize {
+        self.covered
+    }
+
+    /// Adds memslots until they cover the first `bytes` of the data zone.
+    ///
+    /// # Safety
+    ///
+    /// `data` must be the data zone that the machine was made with.
+    pub unsafe fn cover(&mut self, data: &Region, bytes: usize) -> std::io::Result<()> {
+        for (index, extent) in data_slots(data.len()).enumerate() {
+            if extent.start < self.covered {
+                continue;
+            }
+            if extent.start >= bytes.max(1) {
+                break;
+            }
+            let region = kvm_userspace_memory_region {
+                slot: DATA_SLOT + index as u32,
+                flags: 0,
+                guest_phys_addr: DATA_GPA + extent.start as u64,
+                memory_size: extent.len() as u64,
+                userspace_addr: data.host_address() + extent.start as u64,
+            };
+            // SAFETY: the extent lies in the live mapping of the data zone, which outlives the machine.
+            unsafe { self.vm.set_user_memory_region(region) }?;
+            self.covered = extent.end;
+        }
+        Ok(())
     }
 
     /// Makes KVM drop every shadow page of the VM, by removing the memslot of the page tables and putting
@@ -89,6 +130,13 @@ impl Machine {
     }
 }
 
+/// The parts of a data zone of `len` bytes that have a memslot each.
+fn data_slots(len: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    std::iter::successors(Some(0..FIRST_DATA_SLOT_BYTES.min(len)), move |last| {
+        (last.end < len).then(|| last.end..last.end.saturating_mul(2).min(len))
+    })
+}
+
 fn slot(number: u32, gpa: u64, region: &Region) -> kvm_userspace_memory_region {
     kvm_userspace_memory_region {
         slot: number,
@@ -96,5 +144,22 @@ fn slot(number: u32, gpa: u64, region: &Region) -> kvm_userspace_memory_region {
         guest_phys_addr: gpa,
         memory_size: region.len() as u64,
         userspace_addr: region.host_address(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::data_slots;
+
+    #[test]
+    fn slots_cover_the_zone_without_gaps_and_double() {
+        let mib = |ranges: Vec<std::ops::Range<usize>>| {
+            ranges.iter().map(|range| (range.start >> 20, range.end >> 20)).collect::<Vec<_>>()
+        };
+        assert_eq!(mib(data_slots(8 << 20).collect()), [(0, 8)]);
+        assert_eq!(mib(data_slots(32 << 20).collect()), [(0, 32)]);
+        assert_eq!(mib(data_slots(100 << 20).collect()), [(0, 32), (32, 64), (64, 100)]);
+        let slots: Vec<_> = data_slots(1 << 40).collect();
+        assert!(slots.windows(2).all(|pair| pair[0].end == pair[1].start) && slots.len() < 20);
     }
 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use kvm_ioctls::Kvm;
 use lg_platform::{
-    Context, Frame, FrameStore, Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, Trap, Tsc,
-    USER_END, UserAddr, UserRange, Vector,
+    Context, Frame, FrameStore, Mapping, PAGE_SHIFT, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, Trap,
+    Tsc, USER_END, UserAddr, UserRange, Vector,
 };
 
 use crate::alarm::Alarm;
@@ -54,7 +54,8 @@ impl KvmConfig {
 /// other's deadline signal.
 pub struct KvmPlatform {
     // Dropped in this order: the machine goes before the memory that it maps.
-    machine: Machine,
+    /// Absent between a seal and the next revival.
+    machine: Option<Machine>,
     alarm: Alarm,
     stale: Stale,
     tables: Tables,
@@ -63,6 +64,8 @@ pub struct KvmPlatform {
     features: Features,
     hardware: Hardware,
     interrupting_signals: Vec<i32>,
+    /// Bytes of the data zone up to the end of the highest frame that was ever mapped.
+    mapped_end: usize,
     kvm: Kvm,
 }
 
@@ -125,11 +128,11 @@ impl KvmPlatform {
         let ram = Region::reserve(memory_bytes as usize).at_start("mmap of guest memory")?;
         let zones = Zones { system: &system, tables: &tables, data: &ram };
         // SAFETY: the regions move into the platform below, whose fields are dropped after the machine.
-        let machine = unsafe { Machine::new(&kvm, &features, kind, zones)? };
+        let machine = unsafe { Machine::new(&kvm, &features, kind, zones, 0)? };
         let alarm = Alarm::new().at_start("timer_create")?;
         machine.let_through(&interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
         Ok(KvmPlatform {
-            machine,
+            machine: Some(machine),
             alarm,
             stale: Stale::new(kind),
             tables: Tables::new(tables, kind),
@@ -138,6 +141,7 @@ impl KvmPlatform {
             features,
             hardware,
             interrupting_signals,
+            mapped_end: 0,
             kvm,
         })
     }
@@ -154,36 +158,19 @@ impl KvmPlatform {
     /// that are not named here stay blocked while the guest runs. Call it again when the thread's mask has
     /// changed.
     pub fn set_interrupting_signals(&mut self, signals: &[i32]) -> std::io::Result<()> {
-        self.machine.let_through(signals)?;
+        if let Some(machine) = &self.machine {
+            machine.let_through(signals)?;
+        }
         self.interrupting_signals = signals.to_vec();
         Ok(())
     }
 
-    /// Gets ready to be forked many times: moves the page tables and the `used` frames to sealed memory files
-    /// that are mapped privately in their place. Contents stay the same, and forks share them until written.
-    ///
-    /// `used` should cover every frame that holds something, in ranges that do not overlap. Frames outside
-    /// keep their contents too; a fork only pays for them as for any other memory.
-    pub fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
-        self.tables.seal()?;
-        self.ram.seal(used)
+    fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("a sealed platform is revived before it runs")
     }
 
-    /// Makes the platform this process's own after fork(2): a new VM and vCPU over the same memory, which
-    /// fork copied on write, and a new timer. All address spaces and frames are as they were.
-    ///
-    /// Every context must have been synced before the fork, since lazy state stays with the parent's vCPU.
-    pub fn revive_after_fork(&mut self) -> Result<(), StartError> {
-        let kind = self.hardware.kind;
-        let zones = Zones { system: &self.system, tables: self.tables.zone(), data: self.ram.region() };
-        // SAFETY: the regions are the platform's own, and outlive its machine as before.
-        self.machine = unsafe { Machine::new(&self.kvm, &self.features, kind, zones)? };
-        self.machine.let_through(&self.interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
-        self.alarm.renew().at_start("timer_create")?;
-        // The new VM remembers nothing.
-        self.stale.clear();
-        self.tables.reclaim();
-        Ok(())
+    fn machine_mut(&mut self) -> &mut Machine {
+        self.machine.as_mut().expect("a sealed platform is revived before it runs")
     }
 
     /// For the probe: see [`crate::vcpu::Vcpu::first_system_call`].
@@ -192,20 +179,22 @@ impl KvmPlatform {
         space: SpaceId,
         context: &Context,
     ) -> Result<(Kind, u64), PlatformError> {
-        self.machine.vcpu.load(context, self.tables.root(space), false)?;
-        self.machine.vcpu.first_system_call(&context.regs, &self.system)
+        let cr3 = self.tables.root(space);
+        let machine = self.machine.as_mut().expect("the probe's platform is never sealed");
+        machine.vcpu.load(context, cr3, false)?;
+        machine.vcpu.first_system_call(&context.regs, &self.system)
     }
 
     /// For the survey: how long a KVM_RUN takes that does not enter the guest.
     pub(crate) fn bare_run(&mut self) -> std::time::Duration {
         let start = std::time::Instant::now();
-        self.machine.vcpu.bare_run();
+        self.machine_mut().vcpu.bare_run();
         start.elapsed()
     }
 
     /// For the probe: the rate of the guest's time-stamp counter.
     pub(crate) fn tsc_khz(&self) -> Option<u64> {
-        self.machine.vcpu.fd().get_tsc_khz().ok().map(u64::from).filter(|khz| *khz > 0)
+        self.machine().vcpu.fd().get_tsc_khz().ok().map(u64::from).filter(|khz| *khz > 0)
     }
 
     /// Runs `attempt`, and once more after a reclaim if it found no frame for a page table.
@@ -221,9 +210,11 @@ impl KvmPlatform {
         match self.hardware.kind {
             Kind::Ordinary => self.stale.note_tables_freed(),
             Kind::Pvm => {
-                // SAFETY: it is the region that the machine was made with.
-                unsafe { self.machine.forget_shadows(self.tables.zone()) }
-                    .at_run("KVM_SET_USER_MEMORY_REGION")?;
+                if let Some(machine) = &self.machine {
+                    // SAFETY: it is the region that the machine was made with.
+                    unsafe { machine.forget_shadows(self.tables.zone()) }
+                        .at_run("KVM_SET_USER_MEMORY_REGION")?;
+                }
             }
         }
         attempt(&mut self.tables, &mut self.stale)
@@ -246,6 +237,12 @@ impl Platform for KvmPlatform {
     fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
         let count = self.ram.frame_count();
         assert!(frame.0 < count, "frame {} of {count}", frame.0);
+        let end = (frame.0 as usize + 1) << PAGE_SHIFT;
+        if let Some(machine) = self.machine.as_mut().filter(|machine| machine.covered() < end) {
+            // SAFETY: it is the data zone that the machine was made with.
+            unsafe { machine.cover(self.ram.region(), end) }.at_run("KVM_SET_USER_MEMORY_REGION")?;
+        }
+        self.mapped_end = self.mapped_end.max(end);
         self.with_tables(|tables, stale| tables.map(space, addr, frame, prot, stale))
     }
 
@@ -274,10 +271,11 @@ impl Platform for KvmPlatform {
         if context.regs.rip >= USER_END.0 {
             return Ok(Trap::Exception { vector: Vector::GENERAL_PROTECTION, error_code: 0 });
         }
+        let machine = self.machine.as_mut().expect("a sealed platform is revived before it runs");
         self.alarm.arm(deadline_ns).at_run("timer_settime")?;
         self.stale.invalidate(self.ram.region()).at_run("mprotect of guest memory")?;
         let flush = self.stale.take_flush();
-        self.machine.vcpu.load(context, self.tables.root(space), flush)?;
+        machine.vcpu.load(context, self.tables.root(space), flush)?;
         let code = |address| {
             let addr = UserAddr(address);
             let mapping = self.tables.lookup(space, addr)?;
@@ -285,7 +283,7 @@ impl Platform for KvmPlatform {
             self.ram.read(mapping.frame, addr.page_offset(), &mut byte);
             Some(byte[0])
         };
-        let trap = self.machine.vcpu.run(&mut context.regs, &self.system, &code)?;
+        let trap = machine.vcpu.run(&mut context.regs, &self.system, &code)?;
         if trap != Trap::Interrupted {
             self.tables.free_retired();
         }
@@ -304,7 +302,34 @@ impl Platform for KvmPlatform {
     }
 
     fn sync(&mut self, context: &mut Context) -> Result<(), PlatformError> {
-        self.machine.vcpu.sync(context)
+        match &mut self.machine {
+            Some(machine) => machine.vcpu.sync(context),
+            // Nothing has run since the seal, before which everything was synced.
+            None => Ok(()),
+        }
+    }
+
+    fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
+        self.machine = None;
+        self.stale.clear();
+        self.tables.reclaim();
+        self.tables.seal()?;
+        self.ram.seal(used)
+    }
+
+    fn revive_after_fork(&mut self) -> Result<(), PlatformError> {
+        let kind = self.hardware.kind;
+        let zones = Zones { system: &self.system, tables: self.tables.zone(), data: self.ram.region() };
+        // SAFETY: the regions are the platform's own, and outlive its machine as before.
+        let machine = unsafe { Machine::new(&self.kvm, &self.features, kind, zones, self.mapped_end) };
+        let machine = machine.map_err(PlatformError::revival)?;
+        machine.let_through(&self.interrupting_signals).at_run("KVM_SET_SIGNAL_MASK")?;
+        self.machine = Some(machine);
+        self.alarm.renew().at_run("timer_create")?;
+        // The new VM remembers nothing.
+        self.stale.clear();
+        self.tables.end_quarantine();
+        Ok(())
     }
 
     fn xsave(&self) -> (usize, u64) {

@@ -251,11 +251,17 @@ impl Tables {
         }
     }
 
-    /// Frees the quarantine and every table of a live space that maps nothing. The caller must make KVM
-    /// and the processor forget all cached translations before the guest runs again.
-    pub fn reclaim(&mut self) {
+    /// Frees the quarantine. The caller must make KVM and the processor forget all cached translations before the
+    /// guest runs again.
+    pub fn end_quarantine(&mut self) {
         // Retired tables stay: the vCPU may be in them.
         self.free.append(&mut self.quarantine);
+    }
+
+    /// Frees the quarantine and every table of a live space that maps nothing, under the same condition as
+    /// [`Tables::end_quarantine`].
+    pub fn reclaim(&mut self) {
+        self.end_quarantine();
         let mut spaces = std::mem::take(&mut self.spaces);
         for space in spaces.values_mut() {
             let mut empty = Vec::new();

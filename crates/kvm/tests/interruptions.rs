@@ -210,6 +210,10 @@ fn fork_with_memory(sealed: Sealed) {
         // SAFETY: ends the child without running the test harness's clean-up.
         unsafe { libc::_exit(code) };
     }
+    if let Sealed::Yes = sealed {
+        // A sealed platform has nothing to run with; its own process may revive it as well.
+        guest.platform.revive_after_fork().unwrap();
+    }
     guest.expect_syscall();
     assert_eq!(guest.thread.regs.rax, 4);
     let mut status = 0;

@@ -196,4 +196,12 @@ impl Platform for MockPlatform {
     fn tsc(&self) -> Option<Tsc> {
         None
     }
+
+    fn seal(&mut self, _used: &[Range<u32>]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn revive_after_fork(&mut self) -> Result<(), PlatformError> {
+        Ok(())
+    }
 }

@@ -125,6 +125,16 @@ pub enum PlatformError {
         #[source]
         source: io::Error,
     },
+    /// The platform could not be made this process's own after a fork.
+    #[error("cannot make a virtual machine after the fork")]
+    Revival(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl PlatformError {
+    /// A failed [`Platform::revive_after_fork`].
+    pub fn revival(error: impl std::error::Error + Send + Sync + 'static) -> PlatformError {
+        PlatformError::Revival(Box::new(error))
+    }
 }
 
 /// A reading of the time-stamp counter.
@@ -220,4 +230,19 @@ pub trait Platform {
 
     /// Reads the guest's time-stamp counter; `None` where it can not serve as a clock.
     fn tsc(&self) -> Option<Tsc>;
+
+    /// Gets ready to be forked many times: moves what is in use to where forks share it until they write, and
+    /// gives the machinery for running up. Contents stay the same. Nothing runs until
+    /// [`Platform::revive_after_fork`].
+    ///
+    /// `used` should cover every frame that holds something, in ranges that do not overlap. Frames outside
+    /// keep their contents too; a fork only pays for them as for any other memory. Every context must have
+    /// been synced.
+    fn seal(&mut self, used: &[Range<u32>]) -> io::Result<()>;
+
+    /// Makes the platform this process's own after fork(2), with new machinery for running over the same memory,
+    /// which fork copied on write. All address spaces and frames are as they were.
+    ///
+    /// Every context must have been synced before the fork, since lazy state stays with the parent.
+    fn revive_after_fork(&mut self) -> Result<(), PlatformError>;
 }
