@@ -83,6 +83,7 @@ fn text(report: &Report) -> String {
         Outcome::Exited(code) => format!("exited with status {code}"),
         Outcome::Signaled(signal) => format!("ended by signal {signal}"),
         Outcome::TimedOut => "ended by its deadline".to_owned(),
+        Outcome::LimitReached(limit) => format!("ended by its limit of {limit}"),
         Outcome::Killed => "killed".to_owned(),
         Outcome::StartFailed(_) => "did not start".to_owned(),
         Outcome::Failed(_) => "failed".to_owned(),

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result};
-use lg_control::{Event, Report, SandboxSpec};
+use lg_control::{Report, SandboxSpec};
 
 /// Runs the sandbox in this process, with this process's standard streams and signals.
 ///
@@ -13,17 +13,16 @@ use lg_control::{Event, Report, SandboxSpec};
 /// When this process lacks one of the streams.
 pub(crate) fn run_here(spec: &SandboxSpec) -> Result<Report> {
     let streams = [stream(io::stdin())?, stream(io::stdout())?, stream(io::stderr())?];
-    Ok(lg_vmm::run(spec, streams, None))
+    Ok(lg_vmm::run(spec, streams))
 }
 
 /// Serves one sandbox for the process that holds the other end of the control socket, which is descriptor 0.
 pub(crate) fn serve() -> Result<u8> {
     let control = UnixStream::from(stream(io::stdin())?);
-    let (spec, stdin) = lg_control::recv_start(&control)
-        .context("`vmm` is started by LuminaGuard itself, with a control socket as standard input")?;
-    let streams = [stdin, stream(io::stdout())?, stream(io::stderr())?];
-    let report = lg_vmm::run(&spec, streams, Some(&control));
-    lg_control::send(&control, &Event::Ended(Box::new(report))).context("cannot report the end")?;
+    // A fork has another socket: this one must close with the process that it belongs to.
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null").context("cannot open /dev/null")?)
+        .context("cannot give up descriptor 0")?;
+    lg_vmm::serve(control)?;
     Ok(0)
 }
 

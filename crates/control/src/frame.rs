@@ -9,10 +9,10 @@
 //!   12      ...   payload, postcard
 //! ```
 
-use std::io::{self, Read};
+use std::io;
 
 /// The version of frames and payloads. It changes with every change of either.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The longest payload in bytes: the longest arguments and environment, with room for the rest.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// The length of the header in bytes.
@@ -78,7 +78,21 @@ pub enum FrameError {
         /// How many.
         bytes: usize,
     },
-    /// The first request was not [`crate::Request::Start`], or it came without the guest's standard input.
+    /// A request came without the descriptors that it needs.
+    #[error("a request needs {wanted} descriptors and came with {came}")]
+    Descriptors {
+        /// How many it needs.
+        wanted: usize,
+        /// How many came.
+        came: usize,
+    },
+    /// The other end did what the protocol does not let it.
+    #[error("the other end of the control socket sent {what}")]
+    Unexpected {
+        /// What it sent.
+        what: &'static str,
+    },
+    /// The first request was not [`crate::Request::Start`].
     #[error("the first message does not start a sandbox")]
     NotAStart,
     /// The spec in the message is not valid.
@@ -128,33 +142,4 @@ pub fn parse_header(kind: Kind, bytes: &[u8; HEADER_BYTES]) -> Result<usize, Fra
         return Err(FrameError::TooLong { bytes: len });
     }
     Ok(len)
-}
-
-/// Reads the payload of one frame.
-///
-/// # Errors
-/// [`FrameError::Closed`] at a clean end, everything else that is not a frame of `kind` otherwise.
-pub fn read_payload(kind: Kind, reader: &mut impl Read) -> Result<Vec<u8>, FrameError> {
-    let mut header = [0; HEADER_BYTES];
-    let mut filled = 0;
-    while filled < HEADER_BYTES {
-        match reader.read(&mut header[filled..]) {
-            Ok(0) if filled == 0 => return Err(FrameError::Closed),
-            Ok(0) => return Err(FrameError::Truncated),
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && filled == 0 => {
-                return Err(FrameError::Closed);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let len = parse_header(kind, &header)?;
-    // Grows as bytes arrive, so that a header alone cannot claim memory.
-    let mut payload = Vec::new();
-    let read = reader.by_ref().take(len as u64).read_to_end(&mut payload)?;
-    if read < len {
-        return Err(FrameError::Truncated);
-    }
-    Ok(payload)
 }

@@ -3,17 +3,26 @@
 //! ```text
 //!   runtime                                     vmm (the same binary, hidden subcommand)
 //!      | -- socketpair; one end is the vmm's descriptor 0 -->  |
-//!      | -- Request::Start(spec), with the guest's stdin ----> |  builds the VM
-//!      | <------------------------------ Event::Ready -------- |  first guest instruction is next
-//!      | -- Request::Signal(n), Request::Kill ---------------> |
+//!      | -- Start(spec), with its standard streams ----------> |  builds the VM
+//!      | <------------------------------ Event::Ready -------- |
+//!      | -- Call { id, request } ----------------------------> |  exec, files, processes, signals, pause
+//!      | <------------------------------ Event::Reply { id } - |
+//!      | <------------------------------ Event::Output, Exited |  as they happen
+//!      |                                                       |
+//!      | -- Fork(spec), with the child's socket -------------> |  fork(2) ----> child
+//!      | <-- Event::Ready, on that socket ---------------------------------------- |
+//!      |                                                       |
+//!      | -- Kill ---------------------------------------------> |
 //!      | <------------------------------ Event::Ended -------- |  then the process exits
 //! ```
 //!
-//! - [`SandboxSpec`] says what to run and within which limits; [`Report`] says how it ended and what it cost.
-//! - [`send_start`] and [`recv_start`] pass the spec together with the descriptor that becomes the guest's
-//!   standard input (`SCM_RIGHTS`); the vmm's own descriptors 1 and 2 are the guest's standard output and error.
-//! - [`send`] and [`recv`] pass every later message. A message is a [`frame`] with a magic, a version
-//!   and a length, and everything that is not exactly such a frame is an error.
+//! - [`SandboxSpec`] says what a sandbox is and within which limits; [`Report`] says how it ended and what it cost.
+//! - A message is a [`frame`] with a magic, a version and a length, and everything that is not exactly such a frame
+//!   is an error that ends the connection, and with it the sandbox.
+//! - Calls are served in the order of their arrival. Number 0 wants no reply.
+//! - Descriptors travel with the message that needs them (`SCM_RIGHTS`), see [`Inbox`].
+//! - Of each stream the vmm sends at most [`STREAM_WINDOW_BYTES`] that the runtime has not said it has taken. So a
+//!   program that floods a stream nobody reads waits, as with a pipe, and no buffer grows.
 //!
 //! # Death of the parent
 //!
@@ -32,16 +41,24 @@
 
 pub mod frame;
 mod message;
+mod operation;
 mod report;
 mod spec;
 
 pub use frame::{FrameError, MAX_PAYLOAD_BYTES, VERSION};
-pub use message::{Event, Request, decode, encode, recv, recv_start, send, send_start, send_with_descriptor};
+pub use message::{
+    Call, Event, Inbox, MAX_CHUNK_BYTES, MAX_DESCRIPTORS, Request, STREAM_WINDOW_BYTES, Waiting, decode,
+    encode, encode_into, recv, recv_start, send, send_with, send_with_descriptors, tell_senders,
+};
+pub use operation::{
+    DirEntry, ExitStatus, Fault, FaultKind, FileFacts, ForkSpec, MAX_STDIO, ProcessInfo, Program, Reply,
+    SignalScope, Stdio, WriteMode,
+};
 pub use report::{
     EXIT_LUMINAGUARD, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_TIMED_OUT, Exits, Outcome, Report,
     StartFailure, StartFailureKind, Stats, SyscallCount,
 };
 pub use spec::{
-    Access, Image, MAX_ARG_BYTES, MAX_ARGS_TOTAL_BYTES, MAX_MOUNTS, MAX_PROCESSES, MIN_MEMORY_BYTES, Mount,
-    SandboxSpec, SpecError, SyscallTrace, User,
+    Access, Image, Limits, MAX_ARG_BYTES, MAX_ARGS_TOTAL_BYTES, MAX_MOUNTS, MAX_PROCESSES, MIN_MEMORY_BYTES,
+    Mount, Runs, SandboxSpec, SpecError, SyscallTrace, User,
 };

@@ -23,6 +23,8 @@ pub enum Outcome {
     Signaled(u8),
     /// The deadline ended the sandbox.
     TimedOut,
+    /// A limit ended the sandbox: which, in one word.
+    LimitReached(String),
     /// Somebody asked for the end: [`crate::Request::Kill`], or the control socket was closed.
     Killed,
     /// No guest instruction ran.
@@ -78,7 +80,7 @@ impl Outcome {
             Self::Exited(code) => *code,
             Self::Signaled(signal) => 128u8.saturating_add(*signal),
             Self::TimedOut => EXIT_TIMED_OUT,
-            Self::Killed => 137,
+            Self::LimitReached(_) | Self::Killed => 137,
             Self::StartFailed(StartFailure { kind: StartFailureKind::NotFound, .. }) => EXIT_NOT_FOUND,
             Self::StartFailed(StartFailure { kind: StartFailureKind::NotExecutable, .. }) => {
                 EXIT_NOT_EXECUTABLE

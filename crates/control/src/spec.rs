@@ -22,6 +22,7 @@ const MAX_PATH_BYTES: usize = 4095;
 const MAX_HOSTNAME_BYTES: usize = 64;
 const DEFAULT_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 const DEFAULT_MAX_PROCESSES: u32 = 512;
+const DEFAULT_MAX_OPEN_FILES: u32 = 65_536;
 const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
@@ -83,6 +84,62 @@ pub enum SyscallTrace {
     Stderr,
 }
 
+/// Limits of a fork, where they are to differ from the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+pub struct Limits {
+    /// See [`SandboxSpec::memory_bytes`]. At most that of the original.
+    pub memory_bytes: Option<u64>,
+    /// See [`SandboxSpec::max_processes`].
+    pub max_processes: Option<u32>,
+    /// See [`SandboxSpec::max_open_files`].
+    pub max_open_files: Option<u32>,
+    /// See [`SandboxSpec::file_bytes`].
+    pub file_bytes: Option<u64>,
+    /// See [`SandboxSpec::output_bytes`].
+    pub output_bytes: Option<u64>,
+    /// See [`SandboxSpec::cpu_time`].
+    pub cpu_time: Option<Duration>,
+    /// See [`SandboxSpec::timeout`]; it counts from the fork.
+    pub timeout: Option<Duration>,
+}
+
+impl Limits {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks what can be checked without the sandbox.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        if let Some(bytes) = self.memory_bytes.filter(|bytes| *bytes < MIN_MEMORY_BYTES) {
+            return Err(SpecError::TooLittleMemory { bytes });
+        }
+        if let Some(count) = self.max_processes.filter(|count| *count == 0 || *count > MAX_PROCESSES) {
+            return Err(SpecError::BadMaxProcesses { count });
+        }
+        if self.max_open_files == Some(0) {
+            return Err(SpecError::NoOpenFiles);
+        }
+        if self.timeout.is_some_and(|time| time.is_zero()) || self.cpu_time.is_some_and(|time| time.is_zero())
+        {
+            return Err(SpecError::ZeroTimeout);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a sandbox starts with a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// It runs a program and ends with it.
+    Program,
+    /// Nothing runs until it is asked to.
+    Nothing,
+}
+
 /// What to run in a sandbox, and within which limits.
 ///
 /// ```
@@ -119,6 +176,14 @@ pub struct SandboxSpec {
     pub max_processes: u32,
     /// Wall-clock time from the first guest instruction until the sandbox is ended, or none.
     pub timeout: Option<Duration>,
+    /// Processor time after which the sandbox is ended, or no limit.
+    pub cpu_time: Option<Duration>,
+    /// The most open files at one time.
+    pub max_open_files: u32,
+    /// The most bytes that files of the guest hold together, or as many as there is memory.
+    pub file_bytes: Option<u64>,
+    /// The most bytes that programs may write to their streams, after which the sandbox is ended, or no limit.
+    pub output_bytes: Option<u64>,
     /// Whether system calls are traced.
     pub syscall_trace: SyscallTrace,
 }
@@ -142,6 +207,10 @@ impl SandboxSpec {
             memory_bytes: DEFAULT_MEMORY_BYTES,
             max_processes: DEFAULT_MAX_PROCESSES,
             timeout: None,
+            cpu_time: None,
+            max_open_files: DEFAULT_MAX_OPEN_FILES,
+            file_bytes: None,
+            output_bytes: None,
             syscall_trace: SyscallTrace::Off,
         }
     }
@@ -213,6 +282,34 @@ impl SandboxSpec {
         self
     }
 
+    /// Sets the most processor time.
+    #[must_use]
+    pub fn cpu_time(mut self, cpu_time: Duration) -> Self {
+        self.cpu_time = Some(cpu_time);
+        self
+    }
+
+    /// Sets the most open files at one time.
+    #[must_use]
+    pub fn max_open_files(mut self, max_open_files: u32) -> Self {
+        self.max_open_files = max_open_files;
+        self
+    }
+
+    /// Sets the most bytes in files.
+    #[must_use]
+    pub fn file_bytes(mut self, file_bytes: u64) -> Self {
+        self.file_bytes = Some(file_bytes);
+        self
+    }
+
+    /// Sets the most bytes of output.
+    #[must_use]
+    pub fn output_bytes(mut self, output_bytes: u64) -> Self {
+        self.output_bytes = Some(output_bytes);
+        self
+    }
+
     /// Sets the tracing of system calls.
     #[must_use]
     pub fn syscall_trace(mut self, trace: SyscallTrace) -> Self {
@@ -225,32 +322,44 @@ impl SandboxSpec {
         self.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_os_str())
     }
 
-    /// Checks everything that can be checked without looking at the host.
+    /// Says whether it names a program to run.
+    pub fn runs(&self) -> Runs {
+        if self.command.is_empty() { Runs::Nothing } else { Runs::Program }
+    }
+
+    /// Checks everything that can be checked without looking at the host, of a sandbox that runs a program.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub fn validate(&self) -> Result<(), SpecError> {
-        let program = self.command.first().ok_or(SpecError::NoCommand)?;
-        if program.is_empty() {
+        self.validate_with(Runs::Program)
+    }
+
+    /// Checks everything that can be checked without looking at the host.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn validate_with(&self, runs: Runs) -> Result<(), SpecError> {
+        if runs == Runs::Program && self.command.first().is_none_or(|program| program.is_empty()) {
             return Err(SpecError::NoCommand);
         }
-        self.validate_strings()?;
+        validate_strings(&self.command, &self.env)?;
         if let Image::Dir(path) = &self.image {
             check_path("image directory", path)?;
         }
         self.validate_mounts()?;
         check_path("working directory", &self.workdir)?;
         check_hostname(&self.hostname)?;
-        if self.memory_bytes < MIN_MEMORY_BYTES {
-            return Err(SpecError::TooLittleMemory { bytes: self.memory_bytes });
-        }
-        if self.max_processes == 0 || self.max_processes > MAX_PROCESSES {
-            return Err(SpecError::BadMaxProcesses { count: self.max_processes });
-        }
-        if self.timeout.is_some_and(|t| t.is_zero()) {
-            return Err(SpecError::ZeroTimeout);
-        }
-        Ok(())
+        let limits = Limits {
+            memory_bytes: Some(self.memory_bytes),
+            max_processes: Some(self.max_processes),
+            max_open_files: Some(self.max_open_files),
+            timeout: self.timeout,
+            cpu_time: self.cpu_time,
+            file_bytes: self.file_bytes,
+            output_bytes: self.output_bytes,
+        };
+        limits.validate()
     }
 
     /// Checks the memory limit against what the host has, both in bytes.
@@ -260,27 +369,6 @@ impl SandboxSpec {
     pub fn validate_memory(&self, host_memory_bytes: u64) -> Result<(), SpecError> {
         if self.memory_bytes > host_memory_bytes {
             return Err(SpecError::TooMuchMemory { bytes: self.memory_bytes, host_bytes: host_memory_bytes });
-        }
-        Ok(())
-    }
-
-    fn validate_strings(&self) -> Result<(), SpecError> {
-        let mut total = 0usize;
-        for arg in &self.command {
-            check_string("argument", arg, arg.len())?;
-            total = total.saturating_add(arg.len() + 1);
-        }
-        for (name, value) in &self.env {
-            if name.is_empty() || name.as_bytes().contains(&b'=') {
-                return Err(SpecError::BadEnvName { name: name.clone() });
-            }
-            let len = name.len().saturating_add(value.len()).saturating_add(2);
-            check_string("environment variable", name, len)?;
-            check_string("environment variable", value, len)?;
-            total = total.saturating_add(len);
-        }
-        if total > MAX_ARGS_TOTAL_BYTES {
-            return Err(SpecError::ArgumentsTooLong { bytes: total });
         }
         Ok(())
     }
@@ -306,6 +394,28 @@ impl SandboxSpec {
     }
 }
 
+/// Checks the arguments and the environment of a program.
+pub(crate) fn validate_strings(command: &[OsString], env: &[(OsString, OsString)]) -> Result<(), SpecError> {
+    let mut total = 0usize;
+    for arg in command {
+        check_string("argument", arg, arg.len())?;
+        total = total.saturating_add(arg.len() + 1);
+    }
+    for (name, value) in env {
+        if name.is_empty() || name.as_bytes().contains(&b'=') {
+            return Err(SpecError::BadEnvName { name: name.clone() });
+        }
+        let len = name.len().saturating_add(value.len()).saturating_add(2);
+        check_string("environment variable", name, len)?;
+        check_string("environment variable", value, len)?;
+        total = total.saturating_add(len);
+    }
+    if total > MAX_ARGS_TOTAL_BYTES {
+        return Err(SpecError::ArgumentsTooLong { bytes: total });
+    }
+    Ok(())
+}
+
 fn check_string(what: &'static str, text: &OsStr, entry_len: usize) -> Result<(), SpecError> {
     if text.as_bytes().contains(&0) {
         return Err(SpecError::NulByte { what });
@@ -316,7 +426,7 @@ fn check_string(what: &'static str, text: &OsStr, entry_len: usize) -> Result<()
     Ok(())
 }
 
-fn check_path(what: &'static str, path: &Path) -> Result<(), SpecError> {
+pub(crate) fn check_path(what: &'static str, path: &Path) -> Result<(), SpecError> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&0) {
         return Err(SpecError::NulByte { what });
@@ -330,7 +440,7 @@ fn check_path(what: &'static str, path: &Path) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn check_hostname(name: &str) -> Result<(), SpecError> {
+pub(crate) fn check_hostname(name: &str) -> Result<(), SpecError> {
     let fits = !name.is_empty() && name.len() <= MAX_HOSTNAME_BYTES;
     if !fits || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_') {
         return Err(SpecError::BadHostname { name: name.to_owned() });
@@ -426,23 +536,35 @@ pub enum SpecError {
         /// The limit.
         count: u32,
     },
-    /// The deadline is zero.
+    /// No file may be open.
+    #[error("a limit of no open files is not possible: give at least 1")]
+    NoOpenFiles,
+    /// A program is to have more descriptors than possible.
+    #[error("{count} descriptors for a program: at most {} are possible", crate::operation::MAX_STDIO)]
+    TooManyDescriptors {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// A descriptor is to be the same as a later one.
+    #[error("a descriptor can only be the same as an earlier one")]
+    LaterDescriptor,
+    /// The deadline or the limit of processor time is zero.
     #[error("a timeout of zero ends nothing: give a positive duration, or leave it out for no deadline")]
     ZeroTimeout,
 }
 
 /// Paths travel as bytes: serde's own form refuses those that are not UTF-8.
-mod path_as_os_string {
+pub(crate) mod path_as_os_string {
     use std::ffi::OsString;
     use std::path::{Path, PathBuf};
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
         path.as_os_str().serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         OsString::deserialize(deserializer).map(PathBuf::from)
     }
 }

@@ -15,10 +15,11 @@ use crate::run::End;
 use crate::signal::{Pending, SignalActions};
 use crate::stats::Stats;
 use crate::task::{
-    Credentials, ExecRequest, Process, ReadyList, Rlimits, RunQueue, Stop, Task, TaskState, Tid, WaitQueue,
+    Credentials, ExecRequest, ExitStatus, Process, ReadyList, Rlimits, RunQueue, Stop, Task, TaskState, Tid,
+    WaitQueue,
 };
 use crate::time::{Clock, Timers};
-use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Path, Vfs, close_removed};
+use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Vfs, close_removed};
 
 /// What the sandbox is, apart from its files and its first program.
 pub struct KernelConfig {
@@ -41,6 +42,9 @@ pub enum StartError {
     /// It is there, but it can not be executed.
     #[error("cannot execute: {0}")]
     NotExecutable(Errno),
+    /// The limit of processes and threads is reached.
+    #[error("the limit of processes is reached")]
+    TooManyProcesses,
     /// The memory limit leaves no room for it.
     #[error("the memory limit is too small for the program")]
     OutOfMemory,
@@ -75,8 +79,10 @@ pub struct Kernel {
     pub(crate) loaded: Option<Tid>,
     /// When `loaded` was last charged for processor time.
     pub(crate) charged_until_ns: u64,
-    /// The first process: the sandbox ends with it.
-    pub(crate) first: Tid,
+    /// The sandbox ends with this process.
+    pub(crate) main: Option<Tid>,
+    /// Processes that the operator has launched and whose end it has not been told of.
+    pub(crate) launched: BTreeMap<Tid, Option<ExitStatus>>,
     pub(crate) end: Option<End>,
     /// After how long the running task is interrupted to look for requests from outside, in ns.
     pub(crate) look_every_ns: Option<u64>,
@@ -115,7 +121,8 @@ impl Kernel {
             vdso,
             loaded: None,
             charged_until_ns: 0,
-            first: Tid(0),
+            main: None,
+            launched: BTreeMap::new(),
             end: None,
             look_every_ns: None,
             yielded: false,
@@ -154,9 +161,11 @@ impl Kernel {
         crate::time::thread_cpu_ns()
     }
 
-    /// Makes the first process. `path` is looked up in the directories of `search` where it has no slash.
-    pub fn start(&mut self, root: &Path, fds: FdTable, program: FirstProgram) -> Result<(), StartError> {
-        let tid = self.next_tid().ok_or(StartError::OutOfMemory)?;
+    /// Makes a process with these descriptors that nobody inside is the parent of. The program is looked up in the
+    /// directories of `search` where its name has no slash.
+    pub fn launch(&mut self, fds: FdTable, program: FirstProgram) -> Result<Tid, StartError> {
+        let root = self.vfs.root().map_err(StartError::BadWorkdir)?;
+        let tid = self.next_tid().ok_or(StartError::TooManyProcesses)?;
         let mm = crate::mm::MemoryManager::new(&self.machine, &self.frames, lg_platform::USER_END)
             .map_err(|_| StartError::OutOfMemory)?;
         let rlimits = Rlimits::new(u64::from(self.max_tasks));
@@ -168,7 +177,7 @@ impl Kernel {
             call: None,
             mm: Rc::new(RefCell::new(mm)),
             fds: Rc::new(RefCell::new(fds)),
-            fs: Rc::new(RefCell::new(FsState::new(root.clone()))),
+            fs: Rc::new(RefCell::new(FsState::new(root))),
             actions: Rc::new(RefCell::new(SignalActions::default())),
             creds: Rc::new(program.creds),
             mask: SigSet::EMPTY,
@@ -187,15 +196,27 @@ impl Kernel {
         self.tasks.insert(tid, task);
         self.processes.insert(tid, process);
         self.stats.tasks_created += 1;
-        self.first = tid;
         let started = self.start_program(tid, program.workdir, program.argv, program.envp, &program.search);
-        if started.is_err() {
-            self.tasks.remove(&tid);
+        if let Err(error) = started {
+            if let Some(task) = self.tasks.remove(&tid) {
+                self.close_descriptors(&task);
+            }
             self.processes.remove(&tid);
-            return started;
+            return Err(error);
         }
+        self.launched.insert(tid, None);
         self.run_queue.push(tid);
-        Ok(())
+        Ok(tid)
+    }
+
+    /// Says whether the sandbox is over, or will be before guest code runs again.
+    pub fn is_ending(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Makes the sandbox end with this process.
+    pub fn end_with(&mut self, process: Tid) {
+        self.main = Some(process);
     }
 
     fn start_program(
@@ -310,7 +331,7 @@ impl Kernel {
     }
 }
 
-/// The first program of a sandbox.
+/// A program to launch from outside.
 pub struct FirstProgram {
     /// Its arguments; the first names the program.
     pub argv: Vec<Vec<u8>>,

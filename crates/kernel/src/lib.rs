@@ -5,7 +5,7 @@
 //!
 //! [`Kernel::run`] is the main loop. The rooms: [`mm`] memory, [`task`] threads and processes, [`signal`],
 //! [`vfs`] names and open files, [`fs`] file systems, [`time`] clocks and timers, [`syscall`] the
-//! system-call table and its families.
+//! system-call table and its families, [`operator`] what the sandbox's owner can do from outside.
 //!
 //! The guest is hostile. Every number it passes is checked; it gets an errno, a signal or its own end.
 
@@ -14,6 +14,7 @@ mod futex;
 mod kernel;
 mod loader;
 pub mod mm;
+pub mod operator;
 mod proc;
 mod run;
 pub mod signal;
@@ -27,5 +28,8 @@ pub mod vfs;
 
 pub use kernel::{FirstProgram, Kernel, KernelConfig, StartError};
 pub use lg_abi::{Errno, Signal};
-pub use run::{End, KernelError, Request, Supervisor};
+pub use run::{End, KernelError, Supervisor};
 pub use stats::{CallStats, Stats};
+
+/// Bytes in a page of memory.
+pub const PAGE_BYTES: u64 = lg_platform::PAGE_SIZE as u64;

@@ -41,29 +41,18 @@ pub enum KernelError {
     Poll(#[source] std::io::Error),
 }
 
-/// Something that the sandbox's owner asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// Send a signal to the first process.
-    Signal(Signal),
-    /// Send a signal to the foreground process group of the terminal, as Ctrl-C does there; without a
-    /// terminal to the process group of the first process.
-    SignalGroup(Signal),
-    /// End everything.
-    Kill,
-}
-
-/// Who brings requests from outside.
+/// Who serves the sandbox's owner outside: takes requests, and passes on what has gathered inside.
 pub trait Supervisor {
-    /// Returns the descriptors that become readable when there are requests.
-    fn event_fds(&self) -> Vec<BorrowedFd<'_>>;
+    /// Returns the descriptors that end the kernel's wait, each with what it is waited for.
+    fn event_fds(&self) -> Vec<(BorrowedFd<'_>, Interest)>;
 
     /// Returns after how long running guest code is interrupted to look for requests, in ns; `None` where
     /// their arrival makes [`lg_platform::Platform::switch`] return by itself.
     fn look_every_ns(&self) -> Option<u64>;
 
-    /// Takes the requests that have come.
-    fn take_requests(&mut self) -> Vec<Request>;
+    /// Serves what has come. Called when one of the descriptors is ready, when guest code was interrupted, and before
+    /// the kernel waits. No task is in the middle of anything then.
+    fn serve(&mut self, kernel: &mut Kernel) -> Result<(), KernelError>;
 }
 
 impl Kernel {
@@ -81,16 +70,18 @@ impl Kernel {
                     let turn = self.run_task(tid)?;
                     self.expire_cpu_timers(tid);
                     if turn == TurnEnd::Interrupted {
-                        self.serve(supervisor.take_requests());
+                        supervisor.serve(self)?;
                         self.poll_host(&[], Some(0))?;
                     }
                 }
                 None => {
+                    supervisor.serve(self)?;
+                    if self.end.is_some() || !self.run_queue.is_empty() || !self.ready.borrow().is_empty() {
+                        continue;
+                    }
                     let until_ns = self.next_event_ns();
                     let timeout = until_ns.map(|until| until.saturating_sub(self.clock.monotonic_ns()));
-                    if self.poll_host(&supervisor.event_fds(), timeout)? {
-                        self.serve(supervisor.take_requests());
-                    }
+                    self.poll_host(&supervisor.event_fds(), timeout)?;
                 }
             }
         }
@@ -377,60 +368,35 @@ impl Kernel {
         process.used.cpu_ns + living
     }
 
-    fn serve(&mut self, requests: Vec<Request>) {
-        for request in requests {
-            let foreground = self.terminal.as_ref().map(|terminal| Tid(terminal.foreground()));
-            let group = foreground
-                .filter(|group| self.processes.values().any(|process| process.pgid == *group))
-                .or_else(|| self.processes.get(&self.first).map(|process| process.pgid));
-            match request {
-                Request::Kill => self.end = Some(End::Killed),
-                Request::Signal(signal) => {
-                    let info = SigInfo::new(signal, SigInfo::SI_KERNEL);
-                    self.send_signal(SignalTarget::Process(self.first), signal, info);
-                }
-                Request::SignalGroup(signal) => {
-                    let members: Vec<Tid> = self
-                        .processes
-                        .values()
-                        .filter(|process| Some(process.pgid) == group)
-                        .map(|process| process.tgid)
-                        .collect();
-                    for tgid in members {
-                        let info = SigInfo::new(signal, SigInfo::SI_KERNEL);
-                        self.send_signal(SignalTarget::Process(tgid), signal, info);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits until a host descriptor that a task sleeps on is ready, and wakes the task. Answers whether
-    /// `extra` may have something too.
-    fn poll_host(&mut self, extra: &[BorrowedFd<'_>], timeout_ns: Option<u64>) -> Result<bool, KernelError> {
+    /// Waits until one of `extra` or a host descriptor that a task sleeps on is ready, and wakes the task.
+    fn poll_host(
+        &mut self,
+        extra: &[(BorrowedFd<'_>, Interest)],
+        timeout_ns: Option<u64>,
+    ) -> Result<(), KernelError> {
+        let flags = |interest| match interest {
+            Interest::Read => PollFlags::IN,
+            Interest::Write => PollFlags::OUT,
+        };
         let mut fds = Vec::new();
         let mut sleepers = Vec::new();
         for task in self.tasks.values() {
             if let TaskState::Sleeping(sleep) = &task.state {
                 for event in &sleep.wait.host {
-                    let flags = match event.interest {
-                        Interest::Read => PollFlags::IN,
-                        Interest::Write => PollFlags::OUT,
-                    };
-                    fds.push(PollFd::from_borrowed_fd(event.fd.as_fd(), flags));
+                    fds.push(PollFd::from_borrowed_fd(event.fd.as_fd(), flags(event.interest)));
                     sleepers.push(sleep.sleeper.clone());
                 }
             }
         }
         if fds.is_empty() && extra.is_empty() && timeout_ns == Some(0) {
-            return Ok(true);
+            return Ok(());
         }
-        fds.extend(extra.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        fds.extend(extra.iter().map(|(fd, interest)| PollFd::from_borrowed_fd(*fd, flags(*interest))));
         let timeout = timeout_ns
             .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(KernelError::Poll(error.into())),
         }
         for (fd, sleeper) in fds.iter().zip(&sleepers) {
@@ -438,7 +404,7 @@ impl Kernel {
                 sleeper.wake();
             }
         }
-        Ok(fds.iter().skip(sleepers.len()).any(|fd| !fd.revents().is_empty()))
+        Ok(())
     }
 }
 

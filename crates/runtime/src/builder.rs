@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use lg_control::{Access, Image, SandboxSpec, SyscallTrace, User};
@@ -27,13 +26,17 @@ pub enum Stream {
 }
 
 impl Stream {
-    pub(crate) fn into_output(self) -> Stdio {
-        match self {
-            Self::Null => Stdio::null(),
-            Self::Inherit => Stdio::inherit(),
-            Self::Piped => Stdio::piped(),
-            Self::Descriptor(descriptor) => descriptor.into(),
-        }
+    /// The guest's end, and for [`Stream::Piped`] the end that stays here.
+    pub(crate) fn into_output(self, inherited: &impl AsFd) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        Ok(match self {
+            Self::Null => (File::options().write(true).open("/dev/null")?.into(), None),
+            Self::Inherit => (inherited.as_fd().try_clone_to_owned()?, None),
+            Self::Piped => {
+                let (reader, writer) = io::pipe()?;
+                (writer.into(), Some(reader.into()))
+            }
+            Self::Descriptor(descriptor) => (descriptor, None),
+        })
     }
 
     /// The guest's end, and for [`Stream::Piped`] the end that stays here.
@@ -59,6 +62,8 @@ pub struct SandboxBuilder {
     pub(crate) stdin: Stream,
     pub(crate) stdout: Stream,
     pub(crate) stderr: Stream,
+    /// Whether nothing needs to run: so templates begin.
+    pub(crate) is_empty_allowed: bool,
 }
 
 impl From<SandboxSpec> for SandboxBuilder {
@@ -69,6 +74,7 @@ impl From<SandboxSpec> for SandboxBuilder {
             stdin: Stream::Null,
             stdout: Stream::Null,
             stderr: Stream::Null,
+            is_empty_allowed: false,
         }
     }
 }

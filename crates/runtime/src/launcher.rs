@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use tokio::process::{Child, Command};
+use crate::process::VmmProcess;
 
 /// The program that becomes the vmm of a sandbox.
 ///
@@ -32,16 +32,18 @@ impl Launcher {
         Self::new("/proc/self/exe", ["vmm"])
     }
 
-    /// Starts the process. Its environment is empty: nothing of this process's environment reaches a vmm.
-    pub(crate) fn start(&self, control: OwnedFd, stdout: Stdio, stderr: Stdio) -> std::io::Result<Child> {
-        Command::new(&self.program)
+    /// Starts the process. Its environment is empty: nothing of this process's environment reaches a vmm. Traces of
+    /// system calls go to this process's standard error.
+    pub(crate) fn start(&self, control: OwnedFd) -> std::io::Result<VmmProcess> {
+        let child = Command::new(&self.program)
             .args(&self.args)
             .env_clear()
             .current_dir("/")
             .stdin(control)
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        VmmProcess::new(child.id())
     }
 }
 

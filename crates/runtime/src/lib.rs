@@ -33,20 +33,30 @@
 #![forbid(unsafe_code)]
 
 mod builder;
-mod control;
+mod connection;
+mod context;
 mod error;
+mod files;
 mod launcher;
 mod process;
+mod program;
 mod sandbox;
+mod template;
 
 pub use builder::{SandboxBuilder, Stream};
-pub use error::{SpawnError, WaitError};
+#[doc(hidden)]
+pub use context::PYTHON_DRIVER;
+pub use context::{Cell, CellError, CellEvent, Context, EvaluateError, Evaluation, Representation};
+pub use error::{CallError, SpawnError, WaitError};
+pub use files::Files;
 pub use launcher::Launcher;
 pub use lg_control::{
-    Access, Exits, Image, Mount, Outcome, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind,
-    Stats, SyscallTrace, User,
+    Access, DirEntry, ExitStatus, Exits, Fault, FaultKind, FileFacts, Image, Limits, Mount, Outcome,
+    ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace, User,
 };
+pub use program::{GuestOutput, GuestProgram, ProgramBuilder, ProgramOutput};
 pub use sandbox::{Output, Sandbox, Stderr, Stdin, Stdout};
+pub use template::{ForkOptions, Ready, Template, TemplateError, TemplateSpec, WarmUp};
 
 /// The memory of this machine in bytes, without swap.
 pub fn host_memory_bytes() -> u64 {

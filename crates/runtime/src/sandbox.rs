@@ -2,40 +2,53 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lg_control::{Event, FrameError, Outcome, Report, Request, Stats};
+use lg_control::{ForkSpec, FrameError, Outcome, ProcessInfo, Reply, Report, Request, SignalScope, Stats};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
-use tokio::process::{ChildStderr, ChildStdout};
+use tokio::sync::oneshot;
 
-use crate::control::Control;
-use crate::process::VmmProcess;
-use crate::{SandboxBuilder, SpawnError, WaitError, host_memory_bytes};
+use crate::connection::{Closed, Connection, Ready};
+use crate::context::{Context, EvaluateError, Place};
+use crate::files::Files;
+use crate::process::{VmmProcess, reap_strays};
+use crate::program::ProgramBuilder;
+use crate::{CallError, SandboxBuilder, SpawnError, WaitError, host_memory_bytes};
 
 /// The host's end of the guest's standard input, an [`AsyncWrite`](tokio::io::AsyncWrite).
 pub type Stdin = pipe::Sender;
 /// The host's end of the guest's standard output, an [`AsyncRead`].
-pub type Stdout = ChildStdout;
+pub type Stdout = pipe::Receiver;
 /// The host's end of the guest's standard error, an [`AsyncRead`].
-pub type Stderr = ChildStderr;
+pub type Stderr = pipe::Receiver;
 
 /// How long a vmm that was asked to end has before it is killed.
 const KILL_GRACE: Duration = Duration::from_secs(2);
 
-/// One program in a micro-VM of its own. Dropping it ends it.
+/// A micro-VM with what runs in it. Dropping it ends it.
+///
+/// It comes from [`Sandbox::builder`], which starts a VM for one program and ends with it; from
+/// [`Template::spawn`](crate::Template::spawn), a fork of a warm VM that ends when it is told to; or from
+/// [`Sandbox::fork`], a copy of a running one.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// The guest's standard input, if it is piped. Drop it to give the guest an end of file.
+    /// The standard input of the program that it was built for, if it is piped. Drop it to give the guest an end of file.
     pub stdin: Option<Stdin>,
-    /// The guest's standard output, if it is piped.
+    /// The standard output of that program, if it is piped.
     pub stdout: Option<Stdout>,
-    /// The guest's standard error, if it is piped.
+    /// The standard error of that program, if it is piped.
     pub stderr: Option<Stderr>,
-    control: Control,
+    connection: Arc<Connection>,
     process: VmmProcess,
     spawn_latency: Duration,
+    vmm_latency: Duration,
     report: Option<Report>,
+    context: Option<Context>,
+    /// Where the interpreter is; the context itself may be taken.
+    place: Option<Arc<Place>>,
 }
 
 /// What a program wrote, with how it ended.
@@ -61,54 +74,122 @@ impl Sandbox {
 
     pub(crate) async fn spawn(builder: SandboxBuilder) -> Result<Self, SpawnError> {
         let started = Instant::now();
-        let SandboxBuilder { spec, launcher, stdin, stdout, stderr } = builder;
-        spec.validate()?;
+        let SandboxBuilder { spec, launcher, stdin, stdout, stderr, is_empty_allowed } = builder;
+        let runs = if is_empty_allowed { spec.runs() } else { lg_control::Runs::Program };
+        spec.validate_with(runs)?;
         spec.validate_memory(host_memory_bytes())?;
-        let (mut control, theirs) = Control::pair().map_err(SpawnError::Launch)?;
-        let (guest_stdin, stdin) = stdin.into_input().map_err(SpawnError::Launch)?;
-        let mut child =
-            launcher.start(theirs, stdout.into_output(), stderr.into_output()).map_err(SpawnError::Launch)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let mut process = VmmProcess::new(child);
-        let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose().map_err(SpawnError::Launch)?;
-        // A vmm that died before it read the spec is found by the next receive.
-        match control.send_start(&spec, guest_stdin).await {
-            Err(FrameError::Io(error)) if is_closed(&error) => {}
-            result => result?,
+        let (connection, theirs, ready) = Connection::pair().map_err(SpawnError::Launch)?;
+        let (mut descriptors, mut ours): (Vec<OwnedFd>, (Option<OwnedFd>, Option<OwnedFd>, Option<OwnedFd>)) =
+            Default::default();
+        if runs == lg_control::Runs::Program {
+            let (guest, host) = stdin.into_input().map_err(SpawnError::Launch)?;
+            descriptors.push(guest);
+            ours.0 = host;
+            let (guest, host) = stdout.into_output(&io::stdout()).map_err(SpawnError::Launch)?;
+            descriptors.push(guest);
+            ours.1 = host;
+            let (guest, host) = stderr.into_output(&io::stderr()).map_err(SpawnError::Launch)?;
+            descriptors.push(guest);
+            ours.2 = host;
         }
-        match control.recv().await {
-            Ok(Event::Ready { .. }) => Ok(Self {
-                stdin,
-                stdout,
-                stderr,
-                control,
+        let mut process = launcher.start(theirs).map_err(SpawnError::Launch)?;
+        connection.tell(Request::Start(Box::new(spec)), descriptors).map_err(|error| match error {
+            CallError::Message(error) => SpawnError::Control(Arc::new(error)),
+            _ => SpawnError::OriginalEnded,
+        })?;
+        let ready = match wait_ready(&connection, ready).await {
+            Ok(ready) => ready,
+            Err(closed) => {
+                return Err(match closed {
+                    Closed::Ended(report) => {
+                        process.wait().await.map_err(SpawnError::Launch)?;
+                        not_started(*report)
+                    }
+                    Closed::Lost(error) => {
+                        let ended = matches!(*error, FrameError::Closed | FrameError::Truncated);
+                        let status = if ended { process.wait().await } else { process.kill().await };
+                        let status = status.map_err(SpawnError::Launch)?;
+                        if ended { SpawnError::VmmDied(status) } else { SpawnError::Control(error) }
+                    }
+                });
+            }
+        };
+        let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
+        Ok(Self {
+            stdin: ours.0.map(pipe::Sender::from_owned_fd).transpose().map_err(SpawnError::Launch)?,
+            stdout: receiver(ours.1).map_err(SpawnError::Launch)?,
+            stderr: receiver(ours.2).map_err(SpawnError::Launch)?,
+            connection: Arc::new(connection),
+            process,
+            spawn_latency: started.elapsed(),
+            vmm_latency: Duration::from_nanos(ready.spawn_ns),
+            report: None,
+            context: None,
+            place: None,
+        })
+    }
+
+    /// Asks the vmm at the other end of `original` to fork, and waits until the fork is there. It goes on when
+    /// the caller gives up: a fork that nobody waits for is ended and reaped.
+    pub(crate) async fn fork_of(
+        original: Arc<Connection>,
+        spec: ForkSpec,
+        place: Option<Arc<Place>>,
+    ) -> Result<Self, SpawnError> {
+        let started = Instant::now();
+        spec.limits.validate()?;
+        let (connection, theirs, ready) = Connection::pair().map_err(SpawnError::Launch)?;
+        original.tell(Request::Fork(Box::new(spec)), vec![theirs]).map_err(|error| match error {
+            CallError::Message(error) => SpawnError::Control(Arc::new(error)),
+            _ => SpawnError::OriginalEnded,
+        })?;
+        let finish = async move {
+            let ready = match wait_ready(&connection, ready).await {
+                Ok(ready) => ready,
+                Err(Closed::Ended(report)) => {
+                    // The fork, if there is one, ends by itself.
+                    reap_strays();
+                    return Err(not_started(*report));
+                }
+                Err(Closed::Lost(error)) => {
+                    reap_strays();
+                    let ended = matches!(*error, FrameError::Closed | FrameError::Truncated);
+                    return Err(if ended { SpawnError::ForkDied } else { SpawnError::Control(error) });
+                }
+            };
+            let pid = ready.pid.ok_or(SpawnError::ForkDied)?;
+            let process = VmmProcess::new(pid).map_err(SpawnError::Launch)?;
+            let connection = Arc::new(connection);
+            let context = place.map(|original| Context::attach(&connection, &original));
+            let place = context.as_ref().map(|context| context.place().clone());
+            Ok(Self {
+                stdin: None,
+                stdout: None,
+                stderr: None,
+                connection,
                 process,
                 spawn_latency: started.elapsed(),
+                vmm_latency: Duration::from_nanos(ready.spawn_ns),
                 report: None,
-            }),
-            Ok(Event::Ended(report)) => {
-                process.wait().await.map_err(SpawnError::Launch)?;
-                Err(match report.outcome {
-                    Outcome::StartFailed(failure) => SpawnError::Start(failure),
-                    outcome => SpawnError::Failed(
-                        outcome.failure_message().unwrap_or("the sandbox ended").to_owned(),
-                    ),
-                })
-            }
-            Err(FrameError::Closed | FrameError::Truncated) => {
-                Err(SpawnError::VmmDied(process.wait().await.map_err(SpawnError::Launch)?))
-            }
-            Err(error) => {
-                // It is killed and reaped before the error is returned.
-                process.kill().await.map_err(SpawnError::Launch)?;
-                Err(error.into())
-            }
+                context,
+                place,
+            })
+        };
+        // In a task of its own, so that it is not cancelled with the caller.
+        match tokio::spawn(finish).await {
+            Ok(result) => result,
+            Err(_) => Err(SpawnError::ForkDied),
         }
     }
 
-    /// From the call of `spawn` until the guest's first instruction was about to run.
+    /// From the request until the sandbox was there.
     pub fn spawn_latency(&self) -> Duration {
         self.spawn_latency
+    }
+
+    /// How much of [`spawn_latency`](Self::spawn_latency) the vmm took, by its own clock.
+    pub fn vmm_latency(&self) -> Duration {
+        self.vmm_latency
     }
 
     /// The process id of the vmm.
@@ -116,14 +197,122 @@ impl Sandbox {
         self.process.id()
     }
 
-    /// Sends a signal, by its Linux number, to the guest's first program.
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(crate) fn place(&self) -> Option<&Arc<Place>> {
+        self.place.as_ref()
+    }
+
+    /// The code context: the interpreter that evaluates cells. Forks of a Python template have one.
+    pub fn context(&mut self) -> Option<&mut Context> {
+        self.context.as_mut()
+    }
+
+    /// Takes the code context out, to evaluate a cell while the sandbox is forked, say.
+    pub fn take_context(&mut self) -> Option<Context> {
+        self.context.take()
+    }
+
+    /// Starts a new Python interpreter, in place of the one that there is or was: its cells know no earlier names. The old
+    /// one, if it still runs, is not ended.
+    ///
+    /// # Errors
+    /// See [`EvaluateError`].
+    pub async fn start_context(&mut self) -> Result<&mut Context, EvaluateError> {
+        let context = Context::start_in(&self.connection).await?;
+        self.place = Some(context.place().clone());
+        Ok(self.context.insert(context))
+    }
+
+    /// A program to launch beside what runs already.
+    pub fn program<I, S>(&self, command: I) -> ProgramBuilder
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        ProgramBuilder::new(self.connection.clone(), command)
+    }
+
+    /// The files of the sandbox.
+    pub fn files(&self) -> Files {
+        Files::new(self.connection.clone())
+    }
+
+    /// Forks the sandbox `count` times, from the present moment: memory, processes, threads, files, pipes and timers
+    /// are as they are now, in each fork for itself. This sandbox goes on.
+    ///
+    /// Descriptors of the host that programs hold are not in the forks: reads find the end of the file, and what
+    /// is written is thrown away. Output of programs that were launched with pipes comes to the fork's own
+    /// handle. Every process that has a handler for SIGCONT gets that signal first, so that it can make
+    /// new what must not be the same twice; pages marked MADV_WIPEONFORK read as zeros.
+    ///
+    /// # Errors
+    /// The first that failed; forks that were made by then are ended.
+    pub async fn fork(&self, count: usize) -> Result<Vec<Sandbox>, SpawnError> {
+        let spec = ForkSpec { notify: Some(SIGCONT), ..ForkSpec::default() };
+        let mut forks = Vec::with_capacity(count);
+        let tasks: Vec<_> = (0..count)
+            .map(|_| tokio::spawn(Self::fork_of(self.connection.clone(), spec.clone(), self.place.clone())))
+            .collect();
+        for task in tasks {
+            forks.push(task.await.map_err(|_| SpawnError::ForkDied)??);
+        }
+        Ok(forks)
+    }
+
+    /// Stops all guest code, and the guest's clocks, until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn pause(&self) -> Result<(), CallError> {
+        self.done(Request::Pause).await
+    }
+
+    /// Lets guest code go on.
+    ///
+    /// # Errors
+    /// See [`CallError`]; also when it is not paused.
+    pub async fn resume(&self) -> Result<(), CallError> {
+        self.done(Request::Resume).await
+    }
+
+    /// Lists the processes of the guest.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn processes(&self) -> Result<Vec<ProcessInfo>, CallError> {
+        match self.connection.call(Request::ListProcesses, Vec::new()).await? {
+            Reply::Processes(list) => Ok(list),
+            _ => Err(CallError::Answer),
+        }
+    }
+
+    /// Tells what the sandbox has used so far.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stats(&self) -> Result<Stats, CallError> {
+        match self.connection.call(Request::Stats, Vec::new()).await? {
+            Reply::Stats(stats) => Ok(*stats),
+            _ => Err(CallError::Answer),
+        }
+    }
+
+    async fn done(&self, request: Request) -> Result<(), CallError> {
+        self.connection.call(request, Vec::new()).await.map(drop)
+    }
+
+    /// Sends a signal, by its Linux number, to the program that the sandbox was built for.
     ///
     /// # Errors
     /// When the vmm cannot be reached; a sandbox that is over ignores signals.
-    pub async fn signal(&mut self, signal: u8) -> Result<(), WaitError> {
-        match self.control.send(&Request::Signal(signal)).await {
-            Err(FrameError::Io(error)) if is_closed(&error) => Ok(()),
-            result => Ok(result?),
+    pub async fn signal(&mut self, signal: u8) -> Result<(), CallError> {
+        let request = Request::Signal { process: None, signal, scope: SignalScope::Process };
+        match self.connection.tell(request, Vec::new()) {
+            Err(CallError::Ended) => Ok(()),
+            result => result,
         }
     }
 
@@ -134,27 +323,31 @@ impl Sandbox {
     /// When the vmm ended without a report. It is reaped all the same.
     pub async fn wait(&mut self) -> Result<Report, WaitError> {
         self.stdin = None;
-        while self.report.is_none() {
-            match self.control.recv().await {
-                Ok(Event::Ended(report)) => self.report = Some(*report),
-                Ok(Event::Ready { .. }) => {}
-                Err(FrameError::Closed | FrameError::Truncated) => {
-                    let status = self.process.wait().await.map_err(WaitError::Wait)?;
-                    return Err(WaitError::VmmDied(status));
-                }
-                Err(error) => {
-                    self.process.kill().await.map_err(WaitError::Wait)?;
-                    return Err(error.into());
-                }
+        if let Some(report) = &self.report {
+            return Ok(report.clone());
+        }
+        match self.connection.closed().await {
+            Closed::Ended(report) => {
+                // Giving back a VM takes a moment, but never long.
+                let status = match tokio::time::timeout(KILL_GRACE, self.process.wait()).await {
+                    Ok(status) => status,
+                    Err(_) => self.process.kill().await,
+                };
+                status.map_err(WaitError::Wait)?;
+                Ok(self.report.insert(*report).clone())
+            }
+            Closed::Lost(error) if matches!(*error, FrameError::Closed | FrameError::Truncated) => {
+                let status = match tokio::time::timeout(KILL_GRACE, self.process.wait()).await {
+                    Ok(status) => status,
+                    Err(_) => self.process.kill().await,
+                };
+                Err(WaitError::VmmDied(status.map_err(WaitError::Wait)?))
+            }
+            Closed::Lost(error) => {
+                self.process.kill().await.map_err(WaitError::Wait)?;
+                Err(WaitError::Control(error))
             }
         }
-        // Giving back a VM takes a moment, but never long.
-        let status = match tokio::time::timeout(KILL_GRACE, self.process.wait()).await {
-            Ok(status) => status,
-            Err(_) => self.process.kill().await,
-        };
-        status.map_err(WaitError::Wait)?;
-        self.report.clone().ok_or(WaitError::Control(FrameError::Closed))
     }
 
     /// Ends the sandbox now and waits until its vmm is reaped. A vmm that does not end itself within two seconds
@@ -164,13 +357,18 @@ impl Sandbox {
     /// When the process cannot be waited for.
     pub async fn kill(&mut self) -> Result<Report, WaitError> {
         // A vmm that is over already does not read this; its report is waiting.
-        let _ = self.control.send(&Request::Kill).await;
+        let _ = self.connection.tell(Request::Kill, Vec::new());
         if let Ok(Ok(report)) = tokio::time::timeout(KILL_GRACE, self.wait()).await {
             return Ok(report);
         }
         self.process.kill().await.map_err(WaitError::Wait)?;
         let report = Report { outcome: Outcome::Killed, stats: Stats::default() };
         Ok(self.report.insert(report).clone())
+    }
+
+    /// Says whether the sandbox is over.
+    pub fn is_over(&self) -> bool {
+        self.connection.end().is_some()
     }
 
     /// Collects the piped output until its end, then waits as [`wait`](Self::wait) does.
@@ -188,8 +386,28 @@ impl Sandbox {
     }
 }
 
-fn is_closed(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Handles of programs and files may live on; they find that the sandbox is over.
+        self.connection.shut();
+    }
+}
+
+/// Tells processes that they are a fork.
+pub(crate) const SIGCONT: u8 = 18;
+
+async fn wait_ready(connection: &Connection, ready: oneshot::Receiver<Ready>) -> Result<Ready, Closed> {
+    match ready.await {
+        Ok(ready) => Ok(ready),
+        Err(_) => Err(connection.closed().await),
+    }
+}
+
+fn not_started(report: Report) -> SpawnError {
+    match report.outcome {
+        Outcome::StartFailed(failure) => SpawnError::Start(failure),
+        outcome => SpawnError::Failed(outcome.failure_message().unwrap_or("the sandbox ended").to_owned()),
+    }
 }
 
 async fn read_all(stream: &mut Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) -> io::Result<()> {

@@ -1,30 +1,31 @@
 //! From a spec to a kernel that is ready to run.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use lg_control::{Access, Image, Outcome, SandboxSpec, StartFailureKind, SyscallTrace};
-use lg_kernel::fs::host::{Image as KernelImage, ImageError};
+use lg_control::{
+    Access, Fault, FaultKind, ForkSpec, Image, Outcome, Program, SandboxSpec, StartFailureKind, Stdio,
+    SyscallTrace,
+};
+use lg_kernel::fs::host::Image as KernelImage;
 use lg_kernel::fs::hostfs::HostAccess;
-use lg_kernel::fs::hostio::{as_terminal, open_streams};
 use lg_kernel::fs::memfs::MemLimits;
 use lg_kernel::fs::root::{HostMount, RootConfig, RootError, build_root};
+use lg_kernel::operator::{LaunchError, Launched, Stdio as KernelStdio};
 use lg_kernel::task::{Credentials, Tid};
-use lg_kernel::vfs::{FdTable, OnExec};
 use lg_kernel::{FirstProgram, Kernel, KernelConfig, StartError};
 use lg_kvm::{KvmConfig, KvmPlatform};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{Streams, describe};
-
-/// How many descriptors the three streams take.
-const STREAM_LIMIT: u64 = 3;
 
 /// One unit of bookkeeping of the root file system (an inode, a name) for so many bytes of memory. A unit takes
 /// some 300 bytes of the host's.
 const BYTES_PER_UNIT: u64 = 2048;
 
-/// Builds the VM, the kernel, its files and its first program.
-pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<Kernel, Outcome> {
-    spec.validate().map_err(|error| failed(StartFailureKind::Spec, &error))?;
+/// Builds the VM, the kernel and its files; nothing runs yet.
+pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<Kernel, Outcome> {
+    spec.validate_with(spec.runs()).map_err(|error| failed(StartFailureKind::Spec, &error))?;
     let config =
         KvmConfig { interrupting_signals: signals, ..KvmConfig::new(page_multiple(spec.memory_bytes)) };
     let platform = KvmPlatform::new(config).map_err(|error| failed(StartFailureKind::Kvm, &error))?;
@@ -32,7 +33,7 @@ pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<
         SyscallTrace::Off => None,
         SyscallTrace::Stderr => Some(Box::new(|line| eprintln!("{line}"))),
     };
-    let mut kernel = Kernel::new(
+    let kernel = Kernel::new(
         Box::new(platform),
         KernelConfig {
             hostname: spec.hostname.clone().into_bytes(),
@@ -42,30 +43,74 @@ pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<
         },
     );
     let superuser = Credentials::new(0, 0);
-    let (root, fds, terminal) = {
-        let cx = kernel.fs_context_for(&superuser, Tid(0));
-        let root = build_root(&cx, &root_config(spec)).map_err(|error| match &error {
-            RootError::Image(ImageError::Open { .. }) | RootError::Mount { .. } => {
-                failed(StartFailureKind::Image, &error)
-            }
-            RootError::Source { .. } | RootError::Target { .. } => failed(StartFailureKind::Mount, &error),
-            _ => failed(StartFailureKind::Image, &error),
-        })?;
-        let mut fds = FdTable::new(&cx);
-        let stream_failed =
-            |error: lg_kernel::Errno| Outcome::Failed(format!("cannot pass a standard stream on: {error}"));
-        let mut terminal = None;
-        for stream in open_streams(&cx, streams).map_err(stream_failed)? {
-            terminal = terminal.or(as_terminal(&stream.file));
-            fds.insert(stream, OnExec::Keep, STREAM_LIMIT).map_err(stream_failed)?;
-        }
-        (root, fds, terminal)
-    };
-    if let Some(terminal) = terminal {
-        kernel.set_terminal(terminal);
-    }
-    kernel.start(&root, fds, first_program(spec)).map_err(|error| start_failure(spec, &error))?;
+    let cx = kernel.fs_context_for(&superuser, Tid(0));
+    build_root(&cx, &root_config(spec)).map_err(|error| match &error {
+        RootError::Source { .. } | RootError::Target { .. } => failed(StartFailureKind::Mount, &error),
+        _ => failed(StartFailureKind::Image, &error),
+    })?;
     Ok(kernel)
+}
+
+/// Starts the program of the spec; the sandbox ends with it.
+pub fn start(kernel: &mut Kernel, spec: &SandboxSpec, streams: Streams) -> Result<(), Outcome> {
+    let program = Program {
+        command: spec.command.clone(),
+        env: spec.env.clone(),
+        workdir: spec.workdir.clone(),
+        user: spec.user,
+        stdio: vec![Stdio::Descriptor; streams.len()],
+    };
+    let launched = launch(kernel, &program, streams.into()).map_err(|fault| match fault.kind {
+        FaultKind::Start(kind) => Outcome::start_failed(kind, fault.message),
+        _ => Outcome::Failed(fault.message),
+    })?;
+    kernel.end_with(launched.process);
+    Ok(())
+}
+
+/// Launches a program with the descriptors that came with it, of which there are as many as it needs.
+pub fn launch(kernel: &mut Kernel, program: &Program, descriptors: Vec<OwnedFd>) -> Result<Launched, Fault> {
+    let mut descriptors = descriptors.into_iter();
+    let stdio = program.stdio.iter().map(|stdio| {
+        Ok(match stdio {
+            Stdio::Null => KernelStdio::Null,
+            Stdio::In => KernelStdio::In,
+            Stdio::Out => KernelStdio::Out,
+            Stdio::Same(fd) => KernelStdio::Same(*fd),
+            Stdio::Descriptor => KernelStdio::Host(
+                descriptors
+                    .next()
+                    .ok_or_else(|| Fault::new(FaultKind::Invalid, "a descriptor is missing"))?,
+            ),
+        })
+    });
+    let stdio = stdio.collect::<Result<Vec<_>, Fault>>()?;
+    kernel.launch_with(first_program(program), stdio).map_err(|error| match &error {
+        LaunchError::Start(start) => launch_failure(program, start),
+        LaunchError::Descriptor { errno, .. } => {
+            Fault::new(FaultKind::Errno(errno.number()), format!("cannot pass a stream on: {error}"))
+        }
+    })
+}
+
+/// Moves this process to some of the host's processors.
+pub fn run_on(cpus: &[u16]) -> Result<(), Outcome> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        if usize::from(*cpu) >= CpuSet::MAX_CPU {
+            let message = format!("processor {cpu} is beyond the {} that can be named", CpuSet::MAX_CPU);
+            return Err(Outcome::start_failed(StartFailureKind::Policy, message));
+        }
+        set.set(usize::from(*cpu));
+    }
+    sched_setaffinity(None, &set).map_err(|error| {
+        Outcome::start_failed(StartFailureKind::Policy, format!("cannot run on processors {cpus:?}: {error}"))
+    })
+}
+
+/// Gives a fork its own limits and name.
+pub fn apply_fork(_kernel: &mut Kernel, _spec: &ForkSpec) -> Result<(), Outcome> {
+    Ok(())
 }
 
 fn page_multiple(bytes: u64) -> u64 {
@@ -97,31 +142,32 @@ fn root_config(spec: &SandboxSpec) -> RootConfig {
     }
 }
 
-fn first_program(spec: &SandboxSpec) -> FirstProgram {
-    let path = spec.env_value("PATH").map(|path| path.as_bytes().to_vec()).unwrap_or_default();
+fn first_program(program: &Program) -> FirstProgram {
+    let path = program.env.iter().find(|(name, _)| name == "PATH");
+    let path = path.map(|(_, value)| value.as_bytes().to_vec()).unwrap_or_default();
     FirstProgram {
-        argv: spec.command.iter().map(|word| word.clone().into_vec()).collect(),
-        envp: spec
+        argv: program.command.iter().map(|word| word.clone().into_vec()).collect(),
+        envp: program
             .env
             .iter()
             .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
             .collect(),
         search: path.split(|byte| *byte == b':').map(<[u8]>::to_vec).collect(),
-        workdir: spec.workdir.as_os_str().as_bytes().to_vec(),
-        creds: Credentials::new(spec.user.uid, spec.user.gid),
+        workdir: program.workdir.as_os_str().as_bytes().to_vec(),
+        creds: Credentials::new(program.user.uid, program.user.gid),
     }
 }
 
-fn start_failure(spec: &SandboxSpec, error: &StartError) -> Outcome {
+fn launch_failure(program: &Program, error: &StartError) -> Fault {
     let kind = match error {
         StartError::NotFound => StartFailureKind::NotFound,
         StartError::NotExecutable(_) => StartFailureKind::NotExecutable,
-        StartError::OutOfMemory => StartFailureKind::Memory,
+        StartError::OutOfMemory | StartError::TooManyProcesses => StartFailureKind::Memory,
         StartError::BadWorkdir(_) => StartFailureKind::Workdir,
     };
     let name = match error {
-        StartError::BadWorkdir(_) => spec.workdir.as_os_str(),
-        _ => spec.command.first().map(|word| word.as_os_str()).unwrap_or_default(),
+        StartError::BadWorkdir(_) => program.workdir.as_os_str(),
+        _ => program.command.first().map(|word| word.as_os_str()).unwrap_or_default(),
     };
-    Outcome::start_failed(kind, format!("{}: {error}", name.to_string_lossy()))
+    Fault::new(FaultKind::Start(kind), format!("{}: {error}", name.to_string_lossy()))
 }

@@ -1,70 +1,108 @@
 //! The host process of one micro-VM.
 //!
-//! [`run`] takes a [`SandboxSpec`] and three streams, builds the VM and the kernel, runs the program to its
-//! end, takes everything down again and says how it went. It stays on the calling thread and starts no
-//! other: the process can be forked at any time.
+//! [`run`] holds a sandbox in the calling process: its program has the process's streams and signals. [`serve`] makes the
+//! process the vmm of a sandbox that somebody else owns, who talks to it over a control socket. Both build
+//! the VM and the kernel, run guest code to its end, and say how it went. They stay on the calling thread and
+//! start no other: the process can be forked at any time, which is how a sandbox is forked.
 //!
 //! ```text
-//!   spec -> checks -> KVM platform -> kernel -> root file system -> first program
+//!   spec -> checks -> KVM platform -> kernel -> root file system -> first program, or none
 //!                                        |
-//!            signals, control socket --> run loop --> Report
+//!   server (requests, streams, forks) <-> run loop --> Report
 //! ```
 
 mod build;
+mod host;
 mod report;
+mod server;
+mod streams;
 mod supervisor;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use lg_control::{Event, Outcome, Report, SandboxSpec, Stats};
-use lg_kernel::Supervisor;
-
+use lg_control::{FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, Stats};
+use lg_kernel::Kernel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub use server::ServerError;
+use server::{INPUT_SIGNAL, Server};
 use supervisor::HostEvents;
 
 /// Where the program's standard input, output and error go.
 pub type Streams = [OwnedFd; 3];
 
 /// Runs a sandbox to its end, with the calling process's signals as its own: SIGINT, SIGQUIT, SIGHUP, SIGTERM and others
-/// reach the program. With `control` it also obeys the socket, and ends when the other side closes it.
-pub fn run(spec: &SandboxSpec, streams: Streams, control: Option<&UnixStream>) -> Report {
-    let start = Instant::now();
+/// reach the program.
+pub fn run(spec: &SandboxSpec, streams: Streams) -> Report {
     let mut stats = Stats::default();
-    let outcome = match run_counted(spec, streams, control, start, &mut stats) {
-        Ok(outcome) => outcome,
-        Err(outcome) => outcome,
-    };
+    let outcome = run_counted(spec, streams, &mut stats).unwrap_or_else(|outcome| outcome);
     Report { outcome, stats }
 }
 
-fn run_counted(
-    spec: &SandboxSpec,
-    streams: Streams,
-    control: Option<&UnixStream>,
-    start: Instant,
-    stats: &mut Stats,
-) -> Result<Outcome, Outcome> {
+fn run_counted(spec: &SandboxSpec, streams: Streams, stats: &mut Stats) -> Result<Outcome, Outcome> {
+    let start = Instant::now();
     raise_descriptor_limit();
-    let mut events = HostEvents::new(control).map_err(|error| Outcome::Failed(describe(&error)))?;
-    let mut kernel = build::build(spec, streams, events.signals())?;
+    let mut events = HostEvents::new().map_err(|error| Outcome::Failed(describe(&error)))?;
+    let mut kernel = build::build(spec, events.signals())?;
+    build::start(&mut kernel, spec, streams)?;
     stats.spawn_ns = nanoseconds(start);
-    if let Some(control) = control {
-        let ready = Event::Ready { spawn_ns: stats.spawn_ns };
-        lg_control::send(control, &ready).map_err(|error| Outcome::Failed(describe(&error)))?;
-    }
     let running = Instant::now();
-    let end = kernel.run(&mut events as &mut dyn Supervisor);
+    let end = kernel.run(&mut events);
     stats.wall_ns = nanoseconds(running);
     report::collect(&kernel, stats);
     let ending = Instant::now();
     drop(kernel);
     stats.cleanup_ns = nanoseconds(ending);
-    match end {
-        Ok(end) => Ok(report::outcome(end)),
-        Err(error) => Err(Outcome::Failed(describe(&error))),
+    Ok(end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome))
+}
+
+/// Why a process could not become a vmm.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The first message did not come, or was no start.
+    #[error("`vmm` is started by LuminaGuard itself, with a control socket as standard input")]
+    Start(#[source] FrameError),
+    /// The connection can not be served.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// Serves a sandbox for the process that holds the other end of the control socket, and ends when it closes it.
+///
+/// Forks of the sandbox return from here as well, each with its own end told on its own socket.
+pub fn serve(control: UnixStream) -> Result<(), ServeError> {
+    let start = Instant::now();
+    // A name to find it by; without one it is only harder to find.
+    let _ = rustix::thread::set_name(c"lg-vmm");
+    raise_descriptor_limit();
+    let mut inbox = Inbox::default();
+    let (spec, descriptors) = lg_control::recv_start(&control, &mut inbox).map_err(ServeError::Start)?;
+    let mut server = Server::new(control, inbox)?;
+    match start_served(&spec, descriptors) {
+        Ok(mut kernel) => {
+            server.ready(nanoseconds(start));
+            let end = kernel.run(&mut server);
+            let outcome = end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome);
+            server.finish(Some(&mut kernel), outcome);
+            // The end of the process gives back everything at once, where a drop would do so piece by piece.
+            std::mem::forget(kernel);
+        }
+        Err(outcome) => server.finish(None, outcome),
     }
+    Ok(())
+}
+
+fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<Kernel, Outcome> {
+    let mut kernel = build::build(spec, vec![INPUT_SIGNAL])?;
+    if spec.runs() == Runs::Program {
+        let streams: Streams = descriptors
+            .try_into()
+            .map_err(|_| Outcome::Failed("the program's three streams did not come along".to_owned()))?;
+        build::start(&mut kernel, spec, streams)?;
+    }
+    Ok(kernel)
 }
 
 /// Lets this process open as many files as it may: the views of host directories keep descriptors.

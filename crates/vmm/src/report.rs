@@ -15,9 +15,37 @@ pub fn outcome(end: End) -> Outcome {
     }
 }
 
+/// Returns how a program ended.
+pub fn exit_status(status: ExitStatus) -> lg_control::ExitStatus {
+    match status {
+        ExitStatus::Exited(code) => lg_control::ExitStatus::Exited(code),
+        ExitStatus::Signaled { signal, .. } => lg_control::ExitStatus::Signaled(signal),
+    }
+}
+
+/// Returns what is told of a file.
+pub fn file(facts: lg_kernel::operator::FileFacts) -> lg_control::FileFacts {
+    let lg_kernel::operator::FileFacts { mode, size, uid, gid, modified_ns, link } = facts;
+    lg_control::FileFacts { mode, size, uid, gid, modified_ns, link }
+}
+
+/// Returns what is told of a process.
+pub fn process(summary: lg_kernel::operator::ProcessSummary) -> lg_control::ProcessInfo {
+    lg_control::ProcessInfo {
+        pid: summary.pid,
+        parent: summary.parent,
+        state: summary.state,
+        threads: summary.threads,
+        command: summary.command,
+        memory_bytes: summary.resident_pages * lg_kernel::PAGE_BYTES,
+        cpu_time: std::time::Duration::from_nanos(summary.cpu_ns),
+    }
+}
+
 /// Copies the kernel's counters.
 pub fn collect(kernel: &Kernel, stats: &mut Stats) {
     let counted = kernel.stats();
+    stats.syscalls.clear();
     stats.exits = Exits {
         syscalls: counted.syscall_exits,
         page_faults: counted.fault_exits,

@@ -2,8 +2,12 @@
 //!
 //! Their open file descriptions are shared with other host processes, so O_NONBLOCK is never set on them.
 //! Instead each transfer first asks poll(2), and writes no more at once than what then can not block.
+//!
+//! In a fork of the sandbox they are detached, since they belong to whoever started the original: reads find
+//! the end of the file, and what is written is thrown away.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::io::SeekFrom;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -34,7 +38,8 @@ const TERMINAL: u64 = make_dev(136, 0);
 
 /// A host descriptor as a file of the sandbox.
 pub struct HostStream {
-    host: Rc<OwnedFd>,
+    /// None once it is detached.
+    host: RefCell<Option<Rc<OwnedFd>>>,
     file_type: u32,
     terminal: Option<Rc<Terminal>>,
     /// Woken by each transfer: an edge-triggered watcher must look again after it.
@@ -47,12 +52,22 @@ impl HostStream {
         self.terminal.as_ref()
     }
 
+    /// Lets go of the host's descriptor.
+    pub fn detach(&self) {
+        self.host.take();
+        self.transfers.wake_all();
+    }
+
+    fn host(&self) -> Option<Rc<OwnedFd>> {
+        self.host.borrow().clone()
+    }
+
     fn is_regular(&self) -> bool {
         self.file_type == S_IFREG
     }
 
-    fn poll(&self, wanted: PollFlags) -> PollFlags {
-        let mut fds = [PollFd::new(&*self.host, wanted)];
+    fn poll(host: &OwnedFd, wanted: PollFlags) -> PollFlags {
+        let mut fds = [PollFd::new(host, wanted)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         match rustix::event::poll(&mut fds, Some(&now)) {
             Ok(_) => fds[0].revents(),
@@ -76,23 +91,25 @@ impl File for HostStream {
             return Ok(0);
         }
         self.transfers.wake_all();
-        if !self.is_regular() && self.poll(PollFlags::IN).is_empty() {
+        let Some(host) = self.host() else { return Ok(0) };
+        if !self.is_regular() && Self::poll(&host, PollFlags::IN).is_empty() {
             return Err(Errno::EAGAIN);
         }
-        retry(|| rustix::io::read(&*self.host, &mut *buf))
+        retry(|| rustix::io::read(&*host, &mut *buf))
     }
 
     fn write(&self, _cx: &FsContext<'_>, _offset: u64, data: &[u8]) -> Result<usize, Errno> {
+        let Some(host) = self.host() else { return Ok(data.len()) };
         if self.is_regular() {
-            return retry(|| rustix::io::write(&*self.host, data));
+            return retry(|| rustix::io::write(&*host, data));
         }
         self.transfers.wake_all();
         let mut done = 0;
         for chunk in data.chunks(SAFE_WRITE) {
-            if self.poll(PollFlags::OUT).is_empty() {
+            if Self::poll(&host, PollFlags::OUT).is_empty() {
                 return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
             }
-            match retry(|| rustix::io::write(&*self.host, chunk)) {
+            match retry(|| rustix::io::write(&*host, chunk)) {
                 Ok(written) => done += written,
                 Err(errno) if done == 0 => return Err(errno),
                 Err(_) => break,
@@ -122,14 +139,13 @@ impl File for HostStream {
             SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
             SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
         };
-        Some(rustix::fs::seek(&*self.host, to).map_err(to_errno))
+        let host = self.host()?;
+        Some(rustix::fs::seek(&*host, to).map_err(to_errno))
     }
 
     fn readiness(&self, _cx: &FsContext<'_>) -> Readiness {
-        if self.is_regular() {
-            return Readiness::ALWAYS;
-        }
-        let ready = self.poll(PollFlags::IN | PollFlags::OUT);
+        let Some(host) = self.host().filter(|_| !self.is_regular()) else { return Readiness::ALWAYS };
+        let ready = Self::poll(&host, PollFlags::IN | PollFlags::OUT);
         let mut readiness = Readiness::from_bits_truncate(u32::from(ready.bits()));
         if readiness.contains(Readiness::IN) {
             readiness |= Readiness::RDNORM;
@@ -141,15 +157,13 @@ impl File for HostStream {
     }
 
     fn host_events(&self, interest: Readiness) -> Vec<HostEvent> {
-        if self.is_regular() {
-            return Vec::new();
-        }
+        let Some(host) = self.host().filter(|_| !self.is_regular()) else { return Vec::new() };
         let mut events = Vec::new();
         for (wanted, direction) in
             [(Readiness::READABLE, Interest::Read), (Readiness::WRITABLE, Interest::Write)]
         {
             if interest.intersects(wanted) {
-                events.push(HostEvent { fd: self.host.clone(), interest: direction });
+                events.push(HostEvent { fd: host.clone(), interest: direction });
             }
         }
         events
@@ -162,12 +176,13 @@ impl File for HostStream {
         request: u32,
         argument: u64,
     ) -> Result<u64, Errno> {
+        let Some(host) = self.host() else { return Err(Errno::ENOTTY) };
         if let Some(terminal) = &self.terminal {
-            return terminal.ioctl(cx, &self.host, user, request, argument);
+            return terminal.ioctl(cx, &host, user, request, argument);
         }
         match request {
             FIONREAD => {
-                let available = rustix::io::ioctl_fionread(&*self.host).map_err(to_errno)?;
+                let available = rustix::io::ioctl_fionread(&*host).map_err(to_errno)?;
                 let available = i32::try_from(available).unwrap_or(i32::MAX);
                 user.write(argument, &available.to_ne_bytes()).map(|()| 0)
             }
@@ -186,7 +201,8 @@ impl Inode for HostStreamInode {
     fn attr(&self, _cx: &FsContext<'_>) -> Result<Attr, Errno> {
         let mut attr = self.anon.attr();
         if self.stream.is_regular()
-            && let Ok(stat) = rustix::fs::fstat(&*self.stream.host)
+            && let Some(host) = self.stream.host()
+            && let Ok(stat) = rustix::fs::fstat(&*host)
         {
             attr.size = u64::try_from(stat.st_size).unwrap_or(0);
             attr.blocks = attr.size.div_ceil(512);
@@ -199,7 +215,8 @@ impl Inode for HostStreamInode {
             if !self.stream.is_regular() {
                 return Err(Errno::EINVAL);
             }
-            return rustix::fs::ftruncate(&*self.stream.host, size).map_err(to_errno);
+            let Some(host) = self.stream.host() else { return Ok(()) };
+            return rustix::fs::ftruncate(&*host, size).map_err(to_errno);
         }
         self.anon.set_attr(cx, change)
     }
@@ -260,7 +277,7 @@ pub fn open_stream(
     };
     let is_terminal = file_type == S_IFCHR && rustix::termios::isatty(&host);
     let stream = Rc::new(HostStream {
-        host: Rc::new(host),
+        host: RefCell::new(Some(Rc::new(host))),
         file_type,
         terminal: is_terminal.then(|| terminal.clone()),
         transfers: WaitQueue::new(),

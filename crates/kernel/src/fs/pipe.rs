@@ -240,6 +240,16 @@ impl PipeFile {
         Rc::ptr_eq(&self.pipe, &other.pipe)
     }
 
+    /// Returns how many bytes can be read now.
+    pub fn len(&self) -> usize {
+        self.pipe.len()
+    }
+
+    /// Says whether nothing can be read now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Returns how many bytes can be written now, and whether anybody could read them.
     pub fn room(&self) -> usize {
         self.pipe.room()

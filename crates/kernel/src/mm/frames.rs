@@ -130,6 +130,11 @@ impl Frames {
         &*self.store
     }
 
+    /// Returns ranges that cover every frame that holds something.
+    pub fn used_ranges(&self) -> Vec<std::ops::Range<u32>> {
+        vec![0..self.inner.borrow().fresh]
+    }
+
     /// Returns how many frames there are.
     pub fn total(&self) -> u32 {
         self.store.frame_count()

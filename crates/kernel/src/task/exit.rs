@@ -183,8 +183,11 @@ impl Kernel {
             self.timers.remove(next_ns, Timer::Real(tgid));
         }
         self.adopt_children_of(tgid);
-        if tgid == self.first {
+        if self.main == Some(tgid) {
             self.end = Some(End::Exited(status));
+        }
+        if let Some(ended) = self.launched.get_mut(&tgid) {
+            *ended = Some(status);
         }
         let parent_ignores = match self.processes.get(&parent) {
             None => true,

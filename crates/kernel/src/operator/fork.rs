@@ -1,0 +1,76 @@
+//! Forking the whole sandbox: the host process is forked, and with it guest memory, page tables and every
+//! structure of this kernel.
+//!
+//! ```text
+//!   operator                              child process
+//!   prepare_fork()
+//!   seal()          (templates only)
+//!   fork(2)  ---------------------------> after_fork()   before any guest instruction
+//!   goes on                               goes on
+//! ```
+
+use std::any::Any;
+use std::rc::Rc;
+
+use lg_platform::PlatformError;
+
+use crate::Kernel;
+use crate::fs::hostio::HostStream;
+use crate::task::TaskState;
+use crate::vfs::File;
+
+/// Why a sandbox can not be forked, or not go on after it.
+#[derive(Debug, thiserror::Error)]
+pub enum ForkError {
+    /// The platform failed.
+    #[error("the virtual machine cannot be forked")]
+    Platform(#[from] PlatformError),
+    /// The memory could not be moved to where forks share it.
+    #[error("cannot seal the memory of the template")]
+    Seal(#[source] std::io::Error),
+}
+
+impl Kernel {
+    /// Takes all lazy state out of the platform. The host process may be forked until guest code runs again.
+    pub fn prepare_fork(&mut self) -> Result<(), ForkError> {
+        Ok(self.unload()?)
+    }
+
+    /// Makes the sandbox a template: its memory moves to where forks share it, and the virtual machine is given up.
+    /// Nothing runs any more in this process until [`Kernel::after_fork`].
+    pub fn seal(&mut self) -> Result<(), ForkError> {
+        self.prepare_fork()?;
+        let used = self.frames.used_ranges();
+        self.machine.borrow_mut().seal(&used).map_err(ForkError::Seal)
+    }
+
+    /// Makes the kernel the forked process's own: a new virtual machine over the same memory. Streams that lead to
+    /// the host are detached: programs read the end of the file from them, and what they write is thrown away.
+    pub fn after_fork(&mut self) -> Result<(), ForkError> {
+        self.machine.borrow_mut().revive_after_fork()?;
+        self.detach_host_streams();
+        Ok(())
+    }
+
+    fn detach_host_streams(&mut self) {
+        for task in self.tasks.values() {
+            let fds = task.fds.borrow();
+            for fd in fds.fds() {
+                let Ok(description) = fds.get(u64::from(fd)) else { continue };
+                let file: Rc<dyn File> = description.file.clone();
+                let any: Rc<dyn Any> = file;
+                if let Ok(stream) = any.downcast::<HostStream>() {
+                    stream.detach();
+                }
+            }
+        }
+        // Who waits for the host looks again, and finds the stream detached.
+        for task in self.tasks.values() {
+            if let TaskState::Sleeping(sleep) = &task.state
+                && !sleep.wait.host.is_empty()
+            {
+                sleep.sleeper.wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Launching, files and forks on the mock platform.
