@@ -33,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod context;
 mod control;
 mod error;
 mod launcher;
@@ -40,6 +41,7 @@ mod process;
 mod sandbox;
 
 pub use builder::{SandboxBuilder, Stream};
+pub use context::{CellError, Representation};
 pub use error::{SpawnError, WaitError};
 pub use launcher::Launcher;
 pub use lg_control::{
