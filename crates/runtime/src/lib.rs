@@ -41,6 +41,8 @@ mod process;
 mod sandbox;
 
 pub use builder::{SandboxBuilder, Stream};
+#[doc(hidden)]
+pub use context::PYTHON_DRIVER;
 pub use context::{CellError, Representation};
 pub use error::{SpawnError, WaitError};
 pub use launcher::Launcher;
