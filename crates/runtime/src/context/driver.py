@@ -1,4 +1,5 @@
 # The driver of a code context: an interpreter that stays warm and evaluates cells, with names kept between them.
+# For Python 3.10 and later; 3.8 and 3.9 do too, but for builtins that a cell takes away.
 #
 # It is started as `python3 -c SOURCE`. Descriptors: 0 is empty, 1 and 2 are what cells print, 3 brings requests,
 # 4 takes answers. A message is one JSON object on one line.
@@ -703,7 +704,9 @@ def warm():
 
         handle(next_line())
     write, readinto = really
-    linecache.cache.pop("<cell 0>", None)
+    # Since 3.13 the source of `-c` is there too, and would be shown as the lines of a cell's exec().
+    for name in "<cell 0>", "<string>":
+        linecache.cache.pop(name, None)
     for name in "x", "_":
         names.pop(name, None)
 

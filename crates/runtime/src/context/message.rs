@@ -3,9 +3,9 @@
 //! [`DriverRequest`] is written. What is read goes through a [`LineBuffer`], which makes lines of bytes, and
 //! [`DriverMessage::decode`], which makes a message of a line.
 //!
-//! Whatever comes from a driver is a guest's word: a cell can write anything to the driver's descriptor. A line has a limit, and
-//! what is made of it takes no more memory than the line did, give or take: a JSON representation stays text until
-//! somebody asks for it, and the number of representations has a limit too.
+//! Whatever comes from a driver is a guest's word: a cell can write anything to the driver's descriptor. A line has
+//! a limit, and what is made of it takes no more memory than the line did, give or take: a JSON representation stays
+//! text until somebody asks for it, and the number of representations has a limit too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -177,8 +177,8 @@ impl Representation {
         self.bytes("image/jpeg")
     }
 
-    /// `application/json`. None also if the value is nested deeper than [`serde_json`] goes, 128 levels, or has a number that
-    /// is out of the range of an `f64`; its source is in [`get`](Self::get) then.
+    /// `application/json`. None also if the value is nested deeper than [`serde_json`] goes, 128 levels, or has a
+    /// number that is out of the range of an `f64`; its source is in [`get`](Self::get) then.
     pub fn json(&self) -> Option<serde_json::Value> {
         serde_json::from_str(self.get("application/json")?).ok()
     }
