@@ -144,6 +144,9 @@ pub enum Request {
     Pause,
     /// Lets guest code go on.
     Resume,
+    /// Begins a rehearsal of what forks will do first. Memory that is touched from here until [`Request::Freeze`] is made
+    /// ready in each fork.
+    Rehearse,
     /// Makes the sandbox a template: guest code never runs again here, and forks share its memory:
     /// [`Reply::Frozen`].
     Freeze,

@@ -32,6 +32,7 @@
 //! | [`region`], [`ram`] | host mappings, the frames of the seam |
 //! | [`tables`], [`stale`] | address spaces, and what may still be cached of them |
 //! | [`fpu`], [`flags`] | what a guest may have in XSAVE and RFLAGS |
+//! | [`working_set`] | what a fork touches at once |
 //! | [`alarm`] | deadlines and signals |
 //! | [`mod@probe`] | what KVM this machine has |
 
@@ -52,6 +53,7 @@ mod stale;
 mod stubs;
 mod tables;
 mod vcpu;
+mod working_set;
 
 pub use alarm::alarm_signal;
 pub use error::{Kind, StartError};

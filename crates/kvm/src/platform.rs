@@ -12,14 +12,15 @@ use lg_platform::{
 use crate::alarm::Alarm;
 use crate::error::{Context as _, Kind, StartError};
 use crate::layout::{DATA_GPA, SYSTEM_PAGES};
-use crate::machine::{Machine, Zones};
+use crate::machine::{Machine, SpareVm, Zones};
 use crate::probe::{self, Hardware};
 use crate::ram::Ram;
-use crate::region::Region;
+use crate::region::{Region, Touch};
 use crate::stale::Stale;
 use crate::stubs;
 use crate::tables::{self, Tables};
 use crate::vcpu::Features;
+use crate::working_set::WorkingSet;
 
 /// Page tables may take this fraction of the memory size, on top of it.
 const TABLES_FRACTION: u64 = 16;
@@ -56,6 +57,8 @@ pub struct KvmPlatform {
     // Dropped in this order: the machine goes before the memory that it maps.
     /// Absent between a seal and the next revival.
     machine: Option<Machine>,
+    /// What a sealed platform keeps instead, and forks do not have.
+    spare: Option<SpareVm>,
     alarm: Alarm,
     stale: Stale,
     tables: Tables,
@@ -64,6 +67,10 @@ pub struct KvmPlatform {
     features: Features,
     hardware: Hardware,
     interrupting_signals: Vec<i32>,
+    /// What forks are expected to touch at once, once that was observed.
+    expected: WorkingSet,
+    /// Whether what is touched is observed.
+    observing: bool,
     /// Bytes of the data zone up to the end of the highest frame that was ever mapped.
     mapped_end: usize,
     kvm: Kvm,
@@ -133,6 +140,7 @@ impl KvmPlatform {
         machine.let_through(&interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
         Ok(KvmPlatform {
             machine: Some(machine),
+            spare: None,
             alarm,
             stale: Stale::new(kind),
             tables: Tables::new(tables, kind),
@@ -141,6 +149,8 @@ impl KvmPlatform {
             features,
             hardware,
             interrupting_signals,
+            expected: WorkingSet::default(),
+            observing: false,
             mapped_end: 0,
             kvm,
         })
@@ -312,12 +322,32 @@ impl Platform for KvmPlatform {
     fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
         self.machine = None;
         self.stale.clear();
+        if std::mem::take(&mut self.observing) {
+            self.expected = WorkingSet::new(
+                &self.tables.accessed_frames(),
+                &self.ram.region().written_pages(0..self.ram.region().len())?,
+            );
+        }
         self.tables.reclaim();
         self.tables.seal()?;
-        self.ram.seal(used)
+        self.ram.seal(used)?;
+        self.spare = SpareVm::new(&self.kvm).ok();
+        Ok(())
+    }
+
+    fn observe(&mut self, used: &[std::ops::Range<u32>]) -> Result<(), PlatformError> {
+        self.seal(used).at_run("sealing of guest memory")?;
+        self.tables.clear_accessed();
+        self.observing = true;
+        self.revive_after_fork()
     }
 
     fn revive_after_fork(&mut self) -> Result<(), PlatformError> {
+        self.machine = None;
+        self.spare = None;
+        // Before there is a virtual machine that the host would tell of each page.
+        self.tables.zone().populate(0, self.tables.used_extent(), Touch::Read);
+        self.expected.populate(self.ram.region());
         let kind = self.hardware.kind;
         let zones = Zones { system: &self.system, tables: self.tables.zone(), data: self.ram.region() };
         // SAFETY: the regions are the platform's own, and outlive its machine as before.

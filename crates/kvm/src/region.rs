@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 use lg_platform::PAGE_SIZE;
@@ -16,6 +17,15 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 /// Sealed memory that is discarded in smaller pieces than this is overwritten with zeros rather than mapped
 /// anew: a process has a limited number of mappings.
 const MIN_REMAP: usize = 16 * PAGE_SIZE;
+
+/// How pages are going to be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Touch {
+    /// They are read.
+    Read,
+    /// They are written.
+    Write,
+}
 
 /// A private, lazily committed host mapping that reads as zero until written.
 pub struct Region {
@@ -199,6 +209,47 @@ impl Region {
         Ok(())
     }
 
+    /// Returns which of the sealed pages in a range were written since they were sealed, by page number.
+    ///
+    /// The host says so in /proc/self/pagemap (proc_pid_pagemap(5)): a page of a private mapping of a file is the
+    /// file's until it is written, and then it is this process's own.
+    pub fn written_pages(&self, range: Range<usize>) -> io::Result<Vec<u32>> {
+        const FILE_PAGE: u64 = 1 << 61;
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        let pagemap = std::fs::File::open("/proc/self/pagemap")?;
+        let mut written = Vec::new();
+        for part in self.sealed.borrow().iter() {
+            let (start, end) = (part.start.max(range.start), part.end.min(range.end));
+            if start >= end {
+                continue;
+            }
+            let mut words = vec![0; (end - start) / PAGE_SIZE * 8];
+            let address = self.base.as_ptr() as usize + start;
+            pagemap.read_exact_at(&mut words, (address / PAGE_SIZE * 8) as u64)?;
+            for (index, word) in words.chunks_exact(8).enumerate() {
+                let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+                if word & (PRESENT | SWAPPED) != 0 && word & FILE_PAGE == 0 {
+                    written.push((start / PAGE_SIZE + index) as u32);
+                }
+            }
+        }
+        written.sort_unstable();
+        Ok(written)
+    }
+
+    /// Has the host map pages now rather than when they are touched: for `Touch::Write` copies of this process's own,
+    /// for `Touch::Read` as they are. It is a matter of speed alone, so a host that cannot is as good.
+    pub fn populate(&self, offset: usize, len: usize, touch: Touch) {
+        assert!(offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
+        let advice = match touch {
+            Touch::Read => Advice::LinuxPopulateRead,
+            Touch::Write => Advice::LinuxPopulateWrite,
+        };
+        // SAFETY: `at` checked the range; the advice changes no contents.
+        let _ = unsafe { rustix::mm::madvise(self.at(offset, len), len, advice) };
+    }
+
     /// Makes every MMU notifier of the process, KVM's among them, forget what it knows of these pages.
     ///
     /// Taking write permission away and giving it back changes nothing else: contents and later faults are
@@ -266,6 +317,21 @@ mod tests {
 
     fn word(region: &Region, page: usize) -> u64 {
         region.read_u64(page * PAGE_SIZE)
+    }
+
+    #[test]
+    fn written_pages_of_a_sealed_region_are_known() {
+        let region = Region::reserve(64 * PAGE_SIZE).unwrap();
+        (0..32).for_each(|page| region.write_u64(page * PAGE_SIZE, 1));
+        region.seal(&[0..32 * PAGE_SIZE]).unwrap();
+        let all = 0..64 * PAGE_SIZE;
+        assert_eq!(region.written_pages(all.clone()).unwrap(), []);
+        (0..32).for_each(|page| assert_eq!(word(&region, page), 1));
+        region.write_u64(5 * PAGE_SIZE, 2);
+        region.populate(9 * PAGE_SIZE, 2 * PAGE_SIZE, Touch::Write);
+        region.populate(20 * PAGE_SIZE, 4 * PAGE_SIZE, Touch::Read);
+        assert_eq!(region.written_pages(all).unwrap(), [5, 9, 10]);
+        assert_eq!((word(&region, 5), word(&region, 9)), (2, 1));
     }
 
     #[test]

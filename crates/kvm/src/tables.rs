@@ -251,6 +251,55 @@ impl Tables {
         }
     }
 
+    /// Clears the accessed bit of every page of every space. Nothing may be cached of them: no virtual machine is
+    /// there, or it has never run.
+    pub fn clear_accessed(&mut self) {
+        for entry in self.leaves() {
+            let value = self.zone.read_u64(entry);
+            if value & ACCESSED != 0 {
+                self.zone.write_u64(entry, value & !ACCESSED);
+            }
+        }
+    }
+
+    /// Returns the frames of all pages that were accessed since [`Tables::clear_accessed`], in ascending order.
+    pub fn accessed_frames(&self) -> Vec<u32> {
+        let entries = self.leaves().into_iter().map(|entry| Entry(self.zone.read_u64(entry)));
+        let mut frames: Vec<u32> =
+            entries.filter(|entry| entry.may_be_cached()).map(|entry| entry.frame()).collect();
+        frames.sort_unstable();
+        frames.dedup();
+        frames
+    }
+
+    /// Returns the places of all entries that hold a mapping.
+    fn leaves(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        for space in self.spaces.values() {
+            for pml4_index in 0..=index(KERNEL_AREA, 4) {
+                self.leaves_below(slot(space.tables[0], pml4_index), 3, &mut found);
+            }
+        }
+        found
+    }
+
+    fn leaves_below(&self, parent: usize, level: u32, found: &mut Vec<usize>) {
+        let Some(table) = self.child(parent) else { return };
+        for entry in 0..ENTRIES {
+            let at = slot(table, entry);
+            if level > 1 {
+                self.leaves_below(at, level - 1, found);
+            } else if Entry(self.zone.read_u64(at)).is_held() {
+                found.push(at);
+            }
+        }
+    }
+
+    /// Bytes of the table zone that were ever used.
+    pub fn used_extent(&self) -> usize {
+        (self.fresh as usize) << PAGE_SHIFT
+    }
+
     /// Frees the quarantine. The caller must make KVM and the processor forget all cached translations before the
     /// guest runs again.
     pub fn end_quarantine(&mut self) {

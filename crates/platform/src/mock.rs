@@ -201,6 +201,10 @@ impl Platform for MockPlatform {
         Ok(())
     }
 
+    fn observe(&mut self, _used: &[Range<u32>]) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     fn revive_after_fork(&mut self) -> Result<(), PlatformError> {
         Ok(())
     }

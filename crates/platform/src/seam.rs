@@ -240,6 +240,10 @@ pub trait Platform {
     /// been synced.
     fn seal(&mut self, used: &[Range<u32>]) -> io::Result<()>;
 
+    /// Begins to observe which memory is touched, until the next [`Platform::seal`]; forks made after that are given
+    /// what was touched at once. `used` is as there, and every context must have been synced. Running goes on.
+    fn observe(&mut self, used: &[Range<u32>]) -> Result<(), PlatformError>;
+
     /// Makes the platform this process's own after fork(2), with new machinery for running over the same memory,
     /// which fork copied on write. All address spaces and frames are as they were.
     ///

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use lg_control::{Event, Request, recv, recv_start, send};
+use lg_control::{Call, Event, Inbox, Request, recv, recv_start, send};
 use lg_runtime::{
     Launcher, Outcome, Report, Sandbox, SandboxBuilder, SpawnError, StartFailureKind, Stats, Stream,
     WaitError,
@@ -238,7 +238,9 @@ async fn fifty_at_once_leave_nothing() {
 /// What a vmm does, without a VM: the command says what shall happen.
 fn play_vmm() {
     let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let (spec, stdin) = recv_start(&control).unwrap();
+    let mut inbox = Inbox::default();
+    let (spec, streams) = recv_start(&control, &mut inbox).unwrap();
+    let [stdin, stdout, _stderr]: [_; 3] = streams.try_into().unwrap();
     let words: Vec<&str> = spec.command.iter().map(|w| w.to_str().unwrap()).collect();
     let end = |outcome| {
         let stats = Stats { processes_created: 1, ..Stats::default() };
@@ -257,7 +259,7 @@ fn play_vmm() {
         _ => {}
     }
     send(&control, &Event::Ready { spawn_ns: 1 }).unwrap();
-    let mut stdout = std::io::stdout();
+    let mut stdout = std::fs::File::from(stdout);
     match words[..] {
         ["exit", code] => end(Outcome::Exited(code.parse().unwrap())),
         ["cat"] => {
@@ -278,8 +280,8 @@ fn play_vmm() {
             std::thread::sleep(Duration::from_millis(ms.parse().unwrap()));
             end(Outcome::Exited(0));
         }
-        ["until-signal"] => match recv(&control) {
-            Ok(Request::Signal(signal)) => end(Outcome::Signaled(signal)),
+        ["until-signal"] => match recv(&control, &mut inbox) {
+            Ok(Call { request: Request::Signal { signal, .. }, .. }) => end(Outcome::Signaled(signal)),
             _ => end(Outcome::Killed),
         },
         ["count-env"] => end(Outcome::Exited(u8::try_from(spec.env.len()).unwrap())),

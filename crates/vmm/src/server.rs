@@ -315,6 +315,10 @@ impl Server {
                 Ok(Reply::Done)
             }
             Request::Resume => Err(wrong_state("the sandbox is not paused")),
+            Request::Rehearse => {
+                kernel.rehearse().map_err(|error| Fault::new(FaultKind::Host, describe(&error)))?;
+                Ok(Reply::Done)
+            }
             Request::Freeze => {
                 kernel.seal().map_err(|error| Fault::new(FaultKind::Host, describe(&error)))?;
                 self.mode = Mode::Frozen;

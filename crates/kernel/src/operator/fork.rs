@@ -44,6 +44,13 @@ impl Kernel {
         self.machine.borrow_mut().seal(&used).map_err(ForkError::Seal)
     }
 
+    /// Begins a rehearsal of what forks will do first. What it touches until [`Kernel::seal`], forks are given at once.
+    pub fn rehearse(&mut self) -> Result<(), ForkError> {
+        self.prepare_fork()?;
+        let used = self.frames.used_ranges();
+        Ok(self.machine.borrow_mut().observe(&used)?)
+    }
+
     /// Makes the kernel the forked process's own: a new virtual machine over the same memory. Streams that lead to
     /// the host are detached: programs read the end of the file from them, and what they write is thrown away.
     pub fn after_fork(&mut self) -> Result<(), ForkError> {

@@ -175,6 +175,11 @@ impl Context {
         context
     }
 
+    /// Lets the next cell be preceded by what a fork's first one is.
+    pub(crate) fn rehearse_fork(&mut self) {
+        self.greeting = DriverRequest::Fork.encode();
+    }
+
     fn at(connection: &Arc<Connection>, place: Place) -> Self {
         Self {
             happenings: connection.follow(place.process),
