@@ -33,13 +33,16 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod census;
 mod control;
 mod error;
 mod launcher;
+pub mod proc;
 mod process;
 mod sandbox;
 
 pub use builder::{SandboxBuilder, Stream};
+pub use census::{Census, Leftovers, Orphan, OrphanKind, lasting_orphans, orphans};
 pub use error::{SpawnError, WaitError};
 pub use launcher::Launcher;
 pub use lg_control::{
