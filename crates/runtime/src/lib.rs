@@ -37,6 +37,7 @@ mod census;
 mod control;
 mod error;
 mod launcher;
+pub mod placement;
 pub mod proc;
 mod process;
 mod sandbox;
@@ -49,6 +50,7 @@ pub use lg_control::{
     Access, Exits, Image, Mount, Outcome, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind,
     Stats, SyscallTrace, User,
 };
+pub use placement::{Assignment, CpuSet, Placement, PlacementError, Placer, Topology};
 pub use sandbox::{Output, Sandbox, Stderr, Stdin, Stdout};
 
 /// The memory of this machine in bytes, without swap.
