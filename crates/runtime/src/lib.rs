@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod builder;
 mod census;
 mod control;

@@ -13,7 +13,7 @@ pub fn pss_bytes(pids: &[u32]) -> Option<u64> {
 }
 
 /// The memory in bytes that `pid` shares with nobody: what its end gives back. This is what a fork of a template has
-/// dirtied, and what the cost estimate of admission wants to hear.
+/// dirtied, and what [`CostEstimate::observe`](crate::admission::CostEstimate::observe) wants to hear.
 pub fn private_bytes(pid: u32) -> Option<u64> {
     let text = rollup(pid)?;
     Some((field(&text, "Private_Clean:")? + field(&text, "Private_Dirty:")?) << 10)
@@ -85,6 +85,13 @@ pub(crate) struct Cgroup {
     pub(crate) unified: bool,
 }
 
+impl Cgroup {
+    /// The group itself, then the groups that it is in.
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = PathBuf> {
+        self.path.ancestors().map(|path| self.mount.join(path))
+    }
+}
+
 fn cgroups_of(text: &str, controllers: &[&str], root: &Path) -> Vec<Cgroup> {
     let mut groups = Vec::new();
     for line in text.lines() {
@@ -148,8 +155,10 @@ mod tests {
         let found = |controllers: &[&str]| cgroups_of(text, controllers, root.path());
         let pids = Cgroup { mount: root.path().join("pids"), path: "a/b".into(), unified: false };
         let unified = Cgroup { mount: root.path().join("unified"), path: "c".into(), unified: true };
-        assert_eq!(found(&["pids"]), [pids, unified]);
+        assert_eq!(found(&["pids"]), [pids.clone(), unified]);
         assert_eq!(found(&[]).len(), 3);
         assert_eq!(found(&["memory"]).len(), 1);
+        let ancestors: Vec<_> = pids.ancestors().collect();
+        assert_eq!(ancestors, ["pids/a/b", "pids/a", "pids"].map(|path| root.path().join(path)));
     }
 }
