@@ -39,6 +39,7 @@ mod control;
 mod error;
 mod launcher;
 pub mod placement;
+pub mod pool;
 pub mod proc;
 mod process;
 mod sandbox;
