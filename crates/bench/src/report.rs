@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
+use crate::Leftovers;
 use crate::agent::Life;
 use crate::floors::Floors;
-use crate::leftovers::Leftovers;
 use crate::scale::{Measurement, agent_id};
 use crate::schema::{Concurrent, Scaling};
 use crate::stats::Summary;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use lg_runtime::{Census, Leftovers};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
@@ -14,7 +15,6 @@ use crate::backend::{Backend, Limits};
 use crate::checkpoint::{Checkpoint, Stage, checkpoints};
 use crate::environment::{Environment, cores};
 use crate::floors::{Floors, KvmProbe, process_lives_ms};
-use crate::leftovers::{Leftovers, Snapshot};
 use crate::progress::Progress;
 use crate::report::{self, Files};
 use crate::scenario::Scenario;
@@ -32,6 +32,8 @@ const DESCRIPTORS_PER_AGENT: u64 = 8;
 const MIN_BASELINE_REPETITIONS: usize = 5;
 /// How many bare virtual machines are made for the floor.
 const BARE_LIVES: usize = 10;
+/// How long something may take to go away before it counts as left.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -135,7 +137,8 @@ impl ScaleConfig {
             counts.insert(0, 1);
         }
         let progress = Progress::new(2 + counts.len());
-        let temporary = tempfile::Builder::new().prefix("luminaguard-").tempdir()?;
+        let temporary =
+            tempfile::Builder::new().prefix(&format!("luminaguard-{}-", std::process::id())).tempdir()?;
 
         progress.begin("floors");
         let native = self.plan(Backend::Native, temporary.path());
@@ -211,13 +214,7 @@ impl ScaleConfig {
                 let agents = result.agent_count;
                 let lives = agents * (result.repetitions + 1);
                 let failed: usize = result.failures.values().sum();
-                let left = result.leftovers;
-                let things = left.processes
-                    + left.descriptors
-                    + left.mounts.unwrap_or(0)
-                    + left.cgroups.unwrap_or(0)
-                    + left.files
-                    + usize::from(left.memory_bytes > 0);
+                let things = result.leftovers.things();
                 [
                     Criterion::exactly(format!("lives completed at {agents} agents"), lives, lives - failed),
                     Criterion::exactly(format!("leftovers at {agents} agents"), 0, things),
@@ -274,16 +271,16 @@ async fn live_all(plan: &Arc<Plan>, checkpoints: Vec<Checkpoint>) -> (Duration, 
 }
 
 async fn run_timed(plan: &Arc<Plan>, agents: usize, temporary: &Path) -> Repetition {
-    let before = Snapshot::take(temporary);
+    let before = Census::take_in(temporary);
     let cpu = CpuTime::now();
     let (elapsed, lives) = live_all(plan, (0..agents).map(|_| Checkpoint::default()).collect()).await;
     let cpu = CpuTime::now().zip(cpu).map(|(now, before)| now.since(before));
-    Repetition { wall_ms: ms(elapsed), cpu, lives, leftovers: before.left().await }
+    Repetition { wall_ms: ms(elapsed), cpu, lives, leftovers: before.settle(PATIENCE).await }
 }
 
 async fn run_sampled(plan: &Arc<Plan>, agents: usize, temporary: &Path) -> (Repetition, Resources) {
     const MIB: f64 = (1 << 20) as f64;
-    let before = Snapshot::take(temporary);
+    let before = Census::take_in(temporary);
     let (mut sampler, checkpoints) = checkpoints(agents);
     let sample = async {
         let alive = sampler.gather(Stage::Alive, || {}).await;
@@ -306,7 +303,10 @@ async fn run_sampled(plan: &Arc<Plan>, agents: usize, temporary: &Path) -> (Repe
         }
     };
     let (resources, (elapsed, lives)) = tokio::join!(sample, live_all(plan, checkpoints));
-    (Repetition { wall_ms: ms(elapsed), cpu: None, lives, leftovers: before.left().await }, resources)
+    (
+        Repetition { wall_ms: ms(elapsed), cpu: None, lives, leftovers: before.settle(PATIENCE).await },
+        resources,
+    )
 }
 
 /// What one agent alone takes.

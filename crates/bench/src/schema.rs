@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::Leftovers;
 use crate::agent::Outcome;
 use crate::environment::Environment;
 use crate::floors::Floors;
-use crate::leftovers::Leftovers;
 use crate::stats::Summary;
 
 /// The schema of [`Concurrent`].

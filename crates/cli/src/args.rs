@@ -117,10 +117,17 @@ pub(crate) enum StatsFormat {
 
 /// The options of `doctor`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 if `luminaguard run` works here, 1 if not, 125 if this could not be found out."
-)]
+#[command(after_help = "\
+Exit status: 0 if `luminaguard run` works here, 1 if not, 125 if this could not be found out.
+With --leftovers: 0 if nothing is left behind, 1 if something is.")]
 pub(crate) struct DoctorOptions {
+    /// Say instead what LuminaGuard left behind on this machine: processes, control groups, memory, files, mounts
+    ///
+    /// Each line is one thing that was made by LuminaGuard and that no living process owns. Other users' processes
+    /// can be seen by root only. Nothing is changed.
+    #[arg(long)]
+    pub(crate) leftovers: bool,
+
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,4 +1,5 @@
-//! `luminaguard doctor`: whether this machine can run sandboxes, check by check, and what to do if not.
+//! `luminaguard doctor`: whether this machine can run sandboxes, check by check, and what to do if not; and what sandboxes
+//! left behind on it.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lg_kvm::{StartError, Survey};
+use lg_runtime::{Orphan, lasting_orphans};
 use serde::Serialize;
 
 use crate::args::DoctorOptions;
@@ -14,6 +16,8 @@ use crate::bench::kind_name;
 const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
 /// The system call openat2 came with it.
 const OLDEST_KERNEL: (u32, u32) = (5, 17);
+/// How long something may take to go away before it counts as left behind.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -80,12 +84,44 @@ struct Findings {
     measured: Option<Measured>,
 }
 
-/// Answers 0 when `run` works here, 1 when it does not.
+/// What was left behind.
+#[derive(Debug, Clone, Serialize)]
+struct Leftovers {
+    schema: &'static str,
+    count: usize,
+    /// Of all of them together.
+    bytes: u64,
+    left: Vec<Orphan>,
+}
+
+/// Answers 0 when `run` works here, 1 when it does not. With `--leftovers`: 0 when nothing is left behind.
 pub(crate) fn run(options: &DoctorOptions) -> Result<u8> {
+    if options.leftovers {
+        return leftovers(options);
+    }
     let findings = examine();
     let text = if options.json { serde_json::to_string_pretty(&findings)? + "\n" } else { text(&findings) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(u8::from(!findings.ok))
+}
+
+fn leftovers(options: &DoctorOptions) -> Result<u8> {
+    let left = lasting_orphans(PATIENCE);
+    let found = Leftovers {
+        schema: "luminaguard.leftovers/1",
+        count: left.len(),
+        bytes: left.iter().map(|orphan| orphan.bytes).sum(),
+        left,
+    };
+    let text =
+        if options.json { serde_json::to_string_pretty(&found)? + "\n" } else { leftovers_text(&found) };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(u8::from(found.count > 0))
+}
+
+fn leftovers_text(found: &Leftovers) -> String {
+    let lines: String = found.left.iter().map(|orphan| format!("{orphan}\n")).collect();
+    format!("{lines}{} left behind\n", found.count)
 }
 
 fn examine() -> Findings {
@@ -273,6 +309,8 @@ fn text(findings: &Findings) -> String {
 mod tests {
     use std::io;
 
+    use lg_runtime::OrphanKind;
+
     use super::*;
 
     #[test]
@@ -297,6 +335,31 @@ mod tests {
             assert_eq!(check.status, Status::Failed);
             assert!(check.advice.as_ref().is_some_and(|advice| advice.contains(part)), "{check:?}");
         }
+    }
+
+    #[test]
+    fn leftovers_read_as_before() {
+        let left = vec![
+            Orphan {
+                kind: OrphanKind::Process,
+                what: "lg-vmm".to_owned(),
+                place: "adopted by 1 (systemd)".to_owned(),
+                pid: Some(4711),
+                bytes: 5 << 20,
+            },
+            Orphan {
+                kind: OrphanKind::Mount,
+                what: "/run/luminaguard-4710/root".to_owned(),
+                place: "in this mount namespace".to_owned(),
+                pid: None,
+                bytes: 0,
+            },
+        ];
+        let found = Leftovers { schema: "luminaguard.leftovers/1", count: 2, bytes: 5 << 20, left };
+        insta::assert_snapshot!(leftovers_text(&found));
+        insta::assert_snapshot!(serde_json::to_string_pretty(&found).unwrap());
+        let nothing = Leftovers { count: 0, bytes: 0, left: Vec::new(), ..found };
+        assert_eq!(leftovers_text(&nothing), "0 left behind\n");
     }
 
     #[test]

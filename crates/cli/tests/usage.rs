@@ -51,6 +51,15 @@ fn the_vmm_is_not_for_people() {
 }
 
 #[test]
+fn doctor_counts_what_is_left_behind() {
+    let (status, stdout, _) = luminaguard(&["doctor", "--leftovers", "--json"]);
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(found["schema"], "luminaguard.leftovers/1");
+    assert_eq!(found["count"] == 0, status == Some(0), "{stdout}");
+    assert_eq!(found["left"].as_array().unwrap().len() as u64, found["count"]);
+}
+
+#[test]
 fn doctor_answers_in_json_too() {
     let (status, stdout, _) = luminaguard(&["doctor", "--json"]);
     let findings: serde_json::Value = serde_json::from_str(&stdout).unwrap();

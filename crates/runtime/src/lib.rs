@@ -32,18 +32,24 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod builder;
+mod census;
 mod connection;
 mod context;
 mod error;
 mod files;
 mod launcher;
+pub mod placement;
+pub mod pool;
+pub mod proc;
 mod process;
 mod program;
 mod sandbox;
 mod template;
 
 pub use builder::{SandboxBuilder, Stream};
+pub use census::{Census, Leftovers, Orphan, OrphanKind, lasting_orphans, orphans};
 #[doc(hidden)]
 pub use context::PYTHON_DRIVER;
 pub use context::{Cell, CellError, CellEvent, Context, EvaluateError, Evaluation, Representation};
@@ -54,6 +60,7 @@ pub use lg_control::{
     Access, DirEntry, ExitStatus, Exits, Fault, FaultKind, FileFacts, Image, Limits, Mount, Outcome,
     ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace, User,
 };
+pub use placement::{Assignment, CpuSet, Placement, PlacementError, Placer, Topology};
 pub use program::{GuestOutput, GuestProgram, ProgramBuilder, ProgramOutput};
 pub use sandbox::{Output, Sandbox, Stderr, Stdin, Stdout};
 pub use template::{ForkOptions, Ready, Template, TemplateError, TemplateSpec, WarmUp};
