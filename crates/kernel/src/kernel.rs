@@ -82,6 +82,8 @@ pub struct Kernel {
     pub(crate) look_every_ns: Option<u64>,
     /// Whether the running task gives up its turn (sched_yield(2)).
     pub(crate) yielded: bool,
+    /// Since when no task could run.
+    pub(crate) idle_since_ns: Option<u64>,
     pub(crate) stats: Stats,
     pub(crate) vfs: Vfs,
     /// The terminal that the standard streams are, if they are one.
@@ -119,6 +121,7 @@ impl Kernel {
             end: None,
             look_every_ns: None,
             yielded: false,
+            idle_since_ns: None,
             stats: Stats::default(),
             vfs: Vfs::new(),
             terminal: None,
@@ -139,7 +142,7 @@ impl Kernel {
         &self.stats
     }
 
-    /// Returns the most guest memory that was in use at once, in bytes.
+    /// Returns the most memory that the guest and its page tables took at once, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
         u64::from(self.frames.peak()) * lg_platform::PAGE_SIZE as u64
     }

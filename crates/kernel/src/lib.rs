@@ -11,6 +11,7 @@
 
 pub mod fs;
 mod futex;
+mod idle;
 mod kernel;
 mod loader;
 pub mod mm;

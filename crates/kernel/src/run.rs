@@ -78,6 +78,7 @@ impl Kernel {
             }
             match self.run_queue.pop() {
                 Some(tid) => {
+                    self.idle_since_ns = None;
                     let turn = self.run_task(tid)?;
                     self.expire_cpu_timers(tid);
                     if turn == TurnEnd::Interrupted {
@@ -86,7 +87,7 @@ impl Kernel {
                     }
                 }
                 None => {
-                    let until_ns = self.next_event_ns();
+                    let until_ns = self.idle_until_ns();
                     let timeout = until_ns.map(|until| until.saturating_sub(self.clock.monotonic_ns()));
                     if self.poll_host(&supervisor.event_fds(), timeout)? {
                         self.serve(supervisor.take_requests());
@@ -289,7 +290,7 @@ impl Kernel {
     }
 
     /// Returns when the next timer or the sandbox's deadline is due.
-    fn next_event_ns(&self) -> Option<u64> {
+    pub(crate) fn next_event_ns(&self) -> Option<u64> {
         match (self.timers.next_ns(), self.deadline_ns) {
             (Some(timer), Some(deadline)) => Some(timer.min(deadline)),
             (timer, deadline) => timer.or(deadline),
