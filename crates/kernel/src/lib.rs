@@ -13,6 +13,7 @@ pub mod fs;
 mod futex;
 mod idle;
 mod kernel;
+mod limits;
 mod loader;
 pub mod mm;
 mod proc;
@@ -21,6 +22,8 @@ pub mod signal;
 mod stats;
 pub mod syscall;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod trace;
 mod vdso;
@@ -28,5 +31,6 @@ pub mod vfs;
 
 pub use kernel::{FirstProgram, Kernel, KernelConfig, StartError};
 pub use lg_abi::{Errno, Signal};
+pub use limits::{Limit, LimitError, LimitReached, Limits, Resource, Usage};
 pub use run::{End, KernelError, Request, Supervisor};
 pub use stats::{CallStats, Stats};

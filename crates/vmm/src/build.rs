@@ -10,7 +10,7 @@ use lg_kernel::fs::memfs::MemLimits;
 use lg_kernel::fs::root::{HostMount, RootConfig, RootError, build_root};
 use lg_kernel::task::{Credentials, Tid};
 use lg_kernel::vfs::{FdTable, OnExec};
-use lg_kernel::{FirstProgram, Kernel, KernelConfig, StartError};
+use lg_kernel::{FirstProgram, Kernel, KernelConfig, Limits, StartError};
 use lg_kvm::{KvmConfig, KvmPlatform};
 
 use crate::{Streams, describe};
@@ -34,13 +34,9 @@ pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<
     };
     let mut kernel = Kernel::new(
         Box::new(platform),
-        KernelConfig {
-            hostname: spec.hostname.clone().into_bytes(),
-            max_tasks: spec.max_processes,
-            timeout_ns: spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
-            trace,
-        },
-    );
+        KernelConfig { hostname: spec.hostname.clone().into_bytes(), limits: limits(spec), trace },
+    )
+    .map_err(|error| failed(StartFailureKind::Memory, &error))?;
     let superuser = Credentials::new(0, 0);
     let (root, fds, terminal) = {
         let cx = kernel.fs_context_for(&superuser, Tid(0));
@@ -66,6 +62,15 @@ pub fn build(spec: &SandboxSpec, streams: Streams, signals: Vec<i32>) -> Result<
     }
     kernel.start(&root, fds, first_program(spec)).map_err(|error| start_failure(spec, &error))?;
     Ok(kernel)
+}
+
+fn limits(spec: &SandboxSpec) -> Limits {
+    let memory_pages = u32::try_from(spec.memory_bytes / 4096).unwrap_or(u32::MAX);
+    Limits {
+        processes: spec.max_processes,
+        deadline_ns: spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
+        ..Limits::with_memory(memory_pages)
+    }
 }
 
 fn page_multiple(bytes: u64) -> u64 {
