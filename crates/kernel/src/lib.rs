@@ -11,6 +11,7 @@
 
 pub mod fs;
 mod futex;
+mod identity;
 mod idle;
 mod kernel;
 mod limits;
@@ -29,6 +30,7 @@ mod trace;
 mod vdso;
 pub mod vfs;
 
+pub use identity::{Identity, IdentityError};
 pub use kernel::{FirstProgram, Kernel, KernelConfig, StartError};
 pub use lg_abi::{Errno, Signal};
 pub use limits::{Limit, LimitError, LimitReached, Limits, Resource, Usage};

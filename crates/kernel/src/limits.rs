@@ -226,6 +226,18 @@ impl Kernel {
         }
     }
 
+    /// Counts from now on, for a fork.
+    pub(crate) fn restart_usage(&mut self) {
+        self.meter = Meter::start(self.clock.monotonic_ns(), self.count_tasks());
+        self.meter.cpu_check_ns = self.limits.cpu_ns.map(|_| 0);
+        self.frames.reset_peak();
+        let output = self.vfs.output();
+        output.give(output.used());
+        for quota in [output, self.vfs.open_files(), self.vfs.file_bytes()] {
+            quota.reset_peak();
+        }
+    }
+
     /// Counts bytes that are about to be written to a host stream; what passes the limit should not be. Once it
     /// is passed, the sandbox ends at the next system call. Files count on `cx.vfs.output()`, which is the same.
     pub fn count_output(&self, bytes: u64) -> Result<(), LimitReached> {

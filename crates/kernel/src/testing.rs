@@ -140,6 +140,14 @@ impl Sandbox {
         Ok(String::from_utf8(buf).unwrap())
     }
 
+    /// Returns the first words of the page that the vDSO reads.
+    pub fn vdso_parameters(&self) -> [u64; 3] {
+        let page = self.kernel.vdso.as_ref().unwrap().page(&self.kernel.frames, 0).unwrap();
+        let mut bytes = [0; 24];
+        page.read(0, &mut bytes);
+        [0, 8, 16].map(|at| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()))
+    }
+
     /// Lets so much time pass on the time-stamp counter.
     pub fn pass_ns(&self, ns: u64) {
         let tsc = self.tsc.get().unwrap();

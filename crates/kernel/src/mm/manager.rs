@@ -336,6 +336,12 @@ impl MemoryManager {
         covered >= range.end
     }
 
+    /// Says whether what is mapped in `range` is private memory that no file stands behind.
+    pub fn is_private_anonymous(&self, range: UserRange) -> bool {
+        self.areas_in(range)
+            .all(|area| matches!(area.backing, Backing::Anonymous) && !area.flags.contains(VmaFlags::SHARED))
+    }
+
     /// Moves the program break (brk(2)) and returns where it is afterwards.
     pub fn set_brk(&mut self, brk: UserAddr, data_limit: u64) -> UserAddr {
         let (Some(old_end), Some(new_end)) = (self.brk.page_ceil(), brk.page_ceil()) else { return self.brk };
@@ -484,6 +490,15 @@ impl MemoryManager {
             self.insert(area);
         }
         Ok(())
+    }
+
+    /// Forgets what areas under MADV_WIPEONFORK hold: the whole sandbox has been forked.
+    pub fn wipe_for_fork(&mut self) {
+        let wiped: Vec<Vma> =
+            self.areas.values().filter(|area| area.flags.contains(VmaFlags::WIPE_ON_FORK)).cloned().collect();
+        for area in wiped {
+            self.drop_pages(&area, area.range);
+        }
     }
 
     /// Tells the files of shared mappings in `range` which of their pages were stored to (msync(2)).
