@@ -60,5 +60,5 @@ pub use report::{
 };
 pub use spec::{
     Access, Image, Limits, MAX_ARG_BYTES, MAX_ARGS_TOTAL_BYTES, MAX_MOUNTS, MAX_PROCESSES, MIN_MEMORY_BYTES,
-    Mount, Runs, SandboxSpec, SpecError, SyscallTrace, User,
+    Mount, Runs, SandboxSpec, SpecError, SyscallTrace, User, check_hostname,
 };

@@ -440,7 +440,11 @@ pub(crate) fn check_path(what: &'static str, path: &Path) -> Result<(), SpecErro
     Ok(())
 }
 
-pub(crate) fn check_hostname(name: &str) -> Result<(), SpecError> {
+/// Checks that a host name can be one.
+///
+/// # Errors
+/// [`SpecError::BadHostname`].
+pub fn check_hostname(name: &str) -> Result<(), SpecError> {
     let fits = !name.is_empty() && name.len() <= MAX_HOSTNAME_BYTES;
     if !fits || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || b == b'_') {
         return Err(SpecError::BadHostname { name: name.to_owned() });

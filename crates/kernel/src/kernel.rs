@@ -10,6 +10,7 @@ use lg_platform::{Context, Platform, Regs};
 
 use crate::fs::terminal::Terminal;
 use crate::futex::FutexTable;
+use crate::limits::{LimitError, Limits, Meter};
 use crate::mm::{Frames, Machine, SharedPages};
 use crate::run::End;
 use crate::signal::{Pending, SignalActions};
@@ -25,10 +26,8 @@ use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Vfs, close_removed};
 pub struct KernelConfig {
     /// The host name that it shows.
     pub hostname: Vec<u8>,
-    /// How many processes and threads may live at once.
-    pub max_tasks: u32,
-    /// After how long everything ends, in ns.
-    pub timeout_ns: Option<u64>,
+    /// What it may use.
+    pub limits: Limits,
     /// Where each system call is logged, if anywhere.
     pub trace: Option<Box<dyn FnMut(&str)>>,
 }
@@ -62,8 +61,8 @@ pub struct Kernel {
     pub(crate) frames: Rc<Frames>,
     pub(crate) clock: Clock,
     pub(crate) hostname: Vec<u8>,
-    pub(crate) max_tasks: u32,
-    pub(crate) deadline_ns: Option<u64>,
+    pub(crate) limits: Limits,
+    pub(crate) meter: Meter,
     pub(crate) trace: Option<Box<dyn FnMut(&str)>>,
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) processes: BTreeMap<Tid, Process>,
@@ -88,6 +87,8 @@ pub struct Kernel {
     pub(crate) look_every_ns: Option<u64>,
     /// Whether the running task gives up its turn (sched_yield(2)).
     pub(crate) yielded: bool,
+    /// Since when no task could run.
+    pub(crate) idle_since_ns: Option<u64>,
     pub(crate) stats: Stats,
     pub(crate) vfs: Vfs,
     /// The terminal that the standard streams are, if they are one.
@@ -97,7 +98,9 @@ pub struct Kernel {
 
 impl Kernel {
     /// Returns a kernel without processes on this platform.
-    pub fn new(platform: Box<dyn Platform>, config: KernelConfig) -> Kernel {
+    ///
+    /// Errors: [`LimitError`] where the platform has less memory than the limit.
+    pub fn new(platform: Box<dyn Platform>, config: KernelConfig) -> Result<Kernel, LimitError> {
         let store = platform.frames();
         let machine: Machine = Rc::new(RefCell::new(platform));
         let frames = Frames::new(store);
@@ -105,10 +108,10 @@ impl Kernel {
         let mut boot_id = [0; 16];
         crate::syscall::fill_random(&mut boot_id);
         let vdso = crate::vdso::build(&frames, clock.vdso());
-        Kernel {
-            deadline_ns: config.timeout_ns,
+        let mut kernel = Kernel {
+            limits: config.limits,
+            meter: Meter::start(clock.monotonic_ns(), 0),
             hostname: config.hostname,
-            max_tasks: config.max_tasks,
             trace: config.trace,
             tasks: BTreeMap::new(),
             processes: BTreeMap::new(),
@@ -126,6 +129,7 @@ impl Kernel {
             end: None,
             look_every_ns: None,
             yielded: false,
+            idle_since_ns: None,
             stats: Stats::default(),
             vfs: Vfs::new(),
             terminal: None,
@@ -133,7 +137,9 @@ impl Kernel {
             machine,
             frames,
             clock,
-        }
+        };
+        kernel.set_limits(config.limits)?;
+        Ok(kernel)
     }
 
     /// Returns the guest memory's allocator, from which file systems take theirs.
@@ -146,9 +152,9 @@ impl Kernel {
         &self.stats
     }
 
-    /// Returns the most guest memory that was in use at once, in bytes.
+    /// Returns the most memory that the guest and its page tables took at once, in bytes.
     pub fn peak_memory_bytes(&self) -> u64 {
-        u64::from(self.frames.peak()) * lg_platform::PAGE_SIZE as u64
+        self.usage().peak_memory_bytes
     }
 
     /// Returns the memory that page tables take now, in bytes.
@@ -158,7 +164,7 @@ impl Kernel {
 
     /// Returns the processor time that guest code and the kernel have used, in ns.
     pub fn cpu_time_ns(&self) -> u64 {
-        crate::time::thread_cpu_ns()
+        self.usage().cpu_ns
     }
 
     /// Makes a process with these descriptors that nobody inside is the parent of. The program is looked up in the
@@ -168,7 +174,7 @@ impl Kernel {
         let tid = self.next_tid().ok_or(StartError::TooManyProcesses)?;
         let mm = crate::mm::MemoryManager::new(&self.machine, &self.frames, lg_platform::USER_END)
             .map_err(|_| StartError::OutOfMemory)?;
-        let rlimits = Rlimits::new(u64::from(self.max_tasks));
+        let rlimits = Rlimits::new(u64::from(self.limits.processes));
         let task = Task {
             tid,
             tgid: tid,
@@ -313,8 +319,7 @@ impl Kernel {
 
     /// Returns an unused task number, or `None` when the limit of tasks is reached.
     pub(crate) fn next_tid(&mut self) -> Option<Tid> {
-        let zombies = self.processes.values().filter(|process| process.threads.is_empty()).count();
-        if self.tasks.len() + zombies >= self.max_tasks as usize {
+        if !self.admit_task(self.count_tasks()) {
             return None;
         }
         loop {

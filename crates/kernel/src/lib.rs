@@ -11,7 +11,10 @@
 
 pub mod fs;
 mod futex;
+mod identity;
+mod idle;
 mod kernel;
+mod limits;
 mod loader;
 pub mod mm;
 pub mod operator;
@@ -21,13 +24,17 @@ pub mod signal;
 mod stats;
 pub mod syscall;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;
 mod trace;
 mod vdso;
 pub mod vfs;
 
+pub use identity::{Identity, IdentityError};
 pub use kernel::{FirstProgram, Kernel, KernelConfig, StartError};
 pub use lg_abi::{Errno, Signal};
+pub use limits::{Limit, LimitError, LimitReached, Limits, Resource, Usage};
 pub use run::{End, KernelError, Supervisor};
 pub use stats::{CallStats, Stats};
 

@@ -247,14 +247,14 @@ impl ProcSource for Kernel {
             mem_total,
             mem_free: mem_total - u64::from(self.frames.used()) * page,
             uptime_ns: self.clock.monotonic_ns(),
-            user_ns: crate::time::thread_cpu_ns(),
+            user_ns: self.usage().cpu_ns,
             boot_time_sec: self.clock.boot_realtime_ns() / 1_000_000_000,
             forks: self.stats.tasks_created,
             runnable: runnable as u32,
             context_switches: self.stats.task_switches,
             last_pid: self.last_tid,
             pid_max: crate::kernel::MAX_TID,
-            threads_max: self.max_tasks,
+            threads_max: self.limits.processes,
             boot_id: self.boot_id,
             ..SystemFacts::default()
         }

@@ -8,6 +8,7 @@ use lg_platform::{Access, PlatformError, Trap, UserAddr, Vector};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Kernel;
+use crate::limits::Limit;
 use crate::mm::MemoryFault;
 use crate::signal::SignalTarget;
 use crate::task::{ExitStatus, Interest, Rlimits, SLICE_NS, Sleep, Sleeper, TaskState, Tid, Wait};
@@ -28,6 +29,8 @@ pub enum End {
     TimedOut,
     /// It was told to end.
     Killed,
+    /// It has used what it may.
+    LimitReached(Limit),
 }
 
 /// Why a sandbox can not go on.
@@ -60,6 +63,7 @@ impl Kernel {
     pub fn run(&mut self, supervisor: &mut dyn Supervisor) -> Result<End, KernelError> {
         self.look_every_ns = supervisor.look_every_ns();
         loop {
+            self.check_limits();
             self.expire_timers();
             self.wake_ready();
             if let Some(end) = self.end {
@@ -67,6 +71,7 @@ impl Kernel {
             }
             match self.run_queue.pop() {
                 Some(tid) => {
+                    self.idle_since_ns = None;
                     let turn = self.run_task(tid)?;
                     self.expire_cpu_timers(tid);
                     if turn == TurnEnd::Interrupted {
@@ -79,7 +84,7 @@ impl Kernel {
                     if self.end.is_some() || !self.run_queue.is_empty() || !self.ready.borrow().is_empty() {
                         continue;
                     }
-                    let until_ns = self.next_event_ns();
+                    let until_ns = self.idle_until_ns();
                     let timeout = until_ns.map(|until| until.saturating_sub(self.clock.monotonic_ns()));
                     self.poll_host(&supervisor.event_fds(), timeout)?;
                 }
@@ -97,7 +102,7 @@ impl Kernel {
             if !self.prepare_return(tid) {
                 return Ok(TurnEnd::Gone);
             }
-            let mut until_ns = self.next_event_ns();
+            let mut until_ns = earlier(self.next_event_ns(), self.cpu_check_ns());
             if self.has_cpu_timer(tid) {
                 until_ns = Some(until_ns.map_or(slice_end_ns, |until| until.min(slice_end_ns)));
             }
@@ -109,7 +114,10 @@ impl Kernel {
                 until_ns = Some(until_ns.map_or(slice_end_ns, |until| until.min(slice_end_ns)));
             }
             let yielded = std::mem::take(&mut self.yielded) && !self.run_queue.is_empty();
-            if yielded || until_ns.is_some_and(|until| self.clock.monotonic_ns() >= until) {
+            if yielded
+                || self.is_over_output()
+                || until_ns.is_some_and(|until| self.clock.monotonic_ns() >= until)
+            {
                 self.run_queue.push(tid);
                 return Ok(TurnEnd::Interrupted);
             }
@@ -280,11 +288,8 @@ impl Kernel {
     }
 
     /// Returns when the next timer or the sandbox's deadline is due.
-    fn next_event_ns(&self) -> Option<u64> {
-        match (self.timers.next_ns(), self.deadline_ns) {
-            (Some(timer), Some(deadline)) => Some(timer.min(deadline)),
-            (timer, deadline) => timer.or(deadline),
-        }
+    pub(crate) fn next_event_ns(&self) -> Option<u64> {
+        earlier(self.timers.next_ns(), self.deadline_ns())
     }
 
     fn expire_timers(&mut self) {
@@ -292,8 +297,8 @@ impl Kernel {
             return;
         }
         let now_ns = self.clock.monotonic_ns();
-        if self.deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
-            self.end = Some(End::TimedOut);
+        if self.deadline_ns().is_some_and(|deadline| now_ns >= deadline) {
+            self.end.get_or_insert(End::TimedOut);
             return;
         }
         while let Some(timer) = self.timers.take_due(now_ns) {
@@ -405,6 +410,14 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the earlier of two times that may never come.
+fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }
 

@@ -9,7 +9,7 @@ use lg_abi::Errno;
 use lg_platform::{PAGE_SIZE, Prot, UserAddr, UserRange};
 use lg_vdso::{CODE_OFFSET, code, functions};
 
-use crate::mm::{Backing, Frames, MemoryManager, Place, SharedPages, Vma, VmaFlags};
+use crate::mm::{Backing, FrameRef, Frames, MemoryManager, Place, SharedPages, Vma, VmaFlags};
 use crate::time::VdsoTime;
 
 /// Builds the two pages, once per sandbox. `None` where the time-stamp counter is no clock or no memory is
@@ -17,11 +17,23 @@ use crate::time::VdsoTime;
 pub fn build(frames: &Rc<Frames>, time: Option<VdsoTime>) -> Option<Rc<SharedPages>> {
     let time = time?;
     let parameters = frames.alloc().ok()?;
-    let words = [time.base, time.mult, time.realtime_base_ns, 0];
-    parameters.write(0, &words.map(u64::to_le_bytes).concat());
+    write_parameters(&parameters, time);
     let image = frames.alloc().ok()?;
     image.write(0, &build_image());
     Some(SharedPages::with_pages([parameters, image]))
+}
+
+/// Writes new parameters into the page that all processes share. No guest code may run meanwhile.
+pub fn update(pages: &SharedPages, frames: &Rc<Frames>, time: VdsoTime) {
+    // The page is there since `build`, so nothing is allocated.
+    if let Ok(parameters) = pages.page(frames, 0) {
+        write_parameters(&parameters, time);
+    }
+}
+
+fn write_parameters(page: &FrameRef, time: VdsoTime) {
+    let words = [time.base, time.mult, time.realtime_base_ns, 0];
+    page.write(0, &words.map(u64::to_le_bytes).concat());
 }
 
 /// Maps the vDSO and returns the address of its ELF header (`AT_SYSINFO_EHDR`).

@@ -163,6 +163,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             },
         )?;
     }
+    recycling(guest)?;
     measure(
         guest,
         "space: create, map a page, destroy",
@@ -189,6 +190,52 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     for sealed in [false, true] {
         forks(sealed)?;
+    }
+    Ok(())
+}
+
+/// What it costs to give freed frames back to the host, against zeroing them for their next use.
+fn recycling(guest: &mut Guest) -> Result<(), PlatformError> {
+    let frames = guest.platform.frames();
+    for pages in [1, 4, 16, 64, 256] {
+        // As an unmap leaves them: used by the guest until just now.
+        let freed = |guest: &mut Guest| {
+            guest.map(pages)?;
+            guest.touch(pages)?;
+            guest.platform.unmap(guest.space, Guest::range(pages), &mut |_, _| {});
+            guest.syscall().map(drop)
+        };
+        let range = 64..64 + pages as u32;
+        let each = |action: &dyn Fn(Frame)| range.clone().for_each(|frame| action(Frame(frame)));
+        measure(guest, &format!("zeroing of {pages} freed pages"), freed, |_| {
+            each(&|frame| frames.zero(frame));
+            Ok(())
+        })?;
+        measure(guest, &format!("discard of {pages} freed pages"), freed, |_| {
+            frames.discard(range.clone());
+            Ok(())
+        })?;
+        let discarded = |guest: &mut Guest| {
+            freed(guest)?;
+            frames.discard(range.clone());
+            Ok(())
+        };
+        measure(guest, &format!("first store of the kernel to {pages} discarded pages"), discarded, |_| {
+            each(&|frame| frames.write(frame, 0, &[1]));
+            Ok(())
+        })?;
+        let name = |what| format!("first touch of {pages} {what} pages by the guest");
+        let zeroed = |guest: &mut Guest| {
+            freed(guest)?;
+            each(&|frame| frames.zero(frame));
+            guest.map(pages)
+        };
+        measure(guest, &name("zeroed"), zeroed, |guest| guest.touch(pages).map(drop))?;
+        let mapped = |guest: &mut Guest| {
+            discarded(guest)?;
+            guest.map(pages)
+        };
+        measure(guest, &name("discarded"), mapped, |guest| guest.touch(pages).map(drop))?;
     }
     Ok(())
 }

@@ -14,9 +14,11 @@ use lg_platform::PAGE_SIZE;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
-/// Sealed memory that is discarded in smaller pieces than this is overwritten with zeros rather than mapped
-/// anew: a process has a limited number of mappings.
+/// Sealed memory that is discarded is mapped anew, which takes no more time than to overwrite it and gives it back.
+/// But a process has a limited number of mappings: once there are many sealed parts, pieces smaller than this are
+/// overwritten with zeros.
 const MIN_REMAP: usize = 16 * PAGE_SIZE;
+const MANY_PARTS: usize = 512;
 
 /// How pages are going to be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,13 +141,14 @@ impl Region {
         }
     }
 
-    /// Maps anonymous memory over the sealed parts of a range, where they are large enough for that.
+    /// Maps anonymous memory over the sealed parts of a range, where they are large enough or few.
     fn unseal(&self, range: Range<usize>) {
         let mut sealed = self.sealed.borrow_mut();
+        let min_len = if sealed.len() < MANY_PARTS { PAGE_SIZE } else { MIN_REMAP };
         let mut left = Vec::with_capacity(sealed.len());
         for part in sealed.drain(..) {
             let (start, end) = (part.start.max(range.start), part.end.min(range.end));
-            if start >= end || end - start < MIN_REMAP || self.map_anonymous(start, end - start).is_err() {
+            if start >= end || end - start < min_len || self.map_anonymous(start, end - start).is_err() {
                 left.push(part);
                 continue;
             }
@@ -352,6 +355,20 @@ mod tests {
             pages.clone().for_each(|page| assert_eq!(word(&region, page), 0));
             pages.for_each(|page| region.write_u64(page * PAGE_SIZE, page as u64 + 1));
             (0..128).for_each(|page| assert_eq!(word(&region, page), page as u64 + 1));
+        }
+    }
+
+    #[test]
+    fn discards_of_many_small_sealed_parts_read_as_zero_too() {
+        let region = Region::reserve(2000 * PAGE_SIZE).unwrap();
+        (0..2000).for_each(|page| region.write_u64(page * PAGE_SIZE, page as u64 + 1));
+        let odd: Vec<_> = (0..1000).map(|at| (2 * at + 1) * PAGE_SIZE..(2 * at + 2) * PAGE_SIZE).collect();
+        region.seal(&odd).unwrap();
+        region.discard(3 * PAGE_SIZE, PAGE_SIZE);
+        region.discard(10 * PAGE_SIZE, 50 * PAGE_SIZE);
+        for page in 0..2000 {
+            let discarded = page == 3 || (10..60).contains(&page);
+            assert_eq!(word(&region, page), if discarded { 0 } else { page as u64 + 1 }, "page {page}");
         }
     }
 }

@@ -154,9 +154,9 @@ impl Tables {
         &self.zone
     }
 
-    /// Returns the bytes of tables that are in use or put aside.
+    /// Returns the bytes of tables that are in use. Those put aside have been given back to the host.
     pub fn used_bytes(&self) -> u64 {
-        ((self.fresh as usize - self.free.len()) << PAGE_SHIFT) as u64
+        ((self.fresh as usize - self.free.len() - self.quarantine.len()) << PAGE_SHIFT) as u64
     }
 
     /// Moves the tables to a sealed file; see [`Region::seal`].

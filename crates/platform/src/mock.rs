@@ -1,7 +1,7 @@
 //! A platform without a processor: memory and address spaces are maps, guest code is a script of traps.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -94,8 +94,12 @@ impl FrameStore for MockFrames {
 pub struct MockPlatform {
     frames: Rc<MockFrames>,
     spaces: HashMap<SpaceId, BTreeMap<UserAddr, Mapping>>,
+    /// The lowest page tables of each space, by the 2 MiB that they are for.
+    tables: HashSet<(SpaceId, u64)>,
     next_space: u32,
     steps: Rc<RefCell<VecDeque<Step>>>,
+    tsc: Rc<Cell<Option<Tsc>>>,
+    deadline_ns: Rc<Cell<Option<u64>>>,
 }
 
 impl MockPlatform {
@@ -104,14 +108,27 @@ impl MockPlatform {
         MockPlatform {
             frames: Rc::new(MockFrames { count: frame_count, pages: RefCell::default() }),
             spaces: HashMap::new(),
+            tables: HashSet::new(),
             next_space: 0,
             steps: Rc::default(),
+            tsc: Rc::default(),
+            deadline_ns: Rc::default(),
         }
     }
 
     /// Returns the queue of what guest code will do, to be filled while the kernel owns the platform.
     pub fn script(&self) -> Rc<RefCell<VecDeque<Step>>> {
         self.steps.clone()
+    }
+
+    /// Returns the time-stamp counter, to be set while the kernel owns the platform. At first there is none.
+    pub fn tsc_cell(&self) -> Rc<Cell<Option<Tsc>>> {
+        self.tsc.clone()
+    }
+
+    /// Returns the deadline that the last `switch` was given.
+    pub fn deadline_cell(&self) -> Rc<Cell<Option<u64>>> {
+        self.deadline_ns.clone()
     }
 
     fn space_mut(&mut self, space: SpaceId) -> &mut BTreeMap<UserAddr, Mapping> {
@@ -133,11 +150,13 @@ impl Platform for MockPlatform {
 
     fn destroy_space(&mut self, space: SpaceId) {
         self.spaces.remove(&space).expect("a live address space");
+        self.tables.retain(|(owner, _)| *owner != space);
     }
 
     fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
         assert!(addr.is_page_aligned() && addr < crate::USER_END);
         assert!(frame.0 < self.frames.count);
+        self.tables.insert((space, addr.0 >> 21));
         self.space_mut(space).insert(addr, Mapping { frame, prot, dirty: false });
         Ok(())
     }
@@ -171,8 +190,9 @@ impl Platform for MockPlatform {
         &mut self,
         _space: SpaceId,
         context: &mut Context,
-        _deadline_ns: Option<u64>,
+        deadline_ns: Option<u64>,
     ) -> Result<Trap, PlatformError> {
+        self.deadline_ns.set(deadline_ns);
         let step = self.steps.borrow_mut().pop_front();
         Ok(step.map_or(Trap::Interrupted, |mut step| step(context)))
     }
@@ -186,7 +206,7 @@ impl Platform for MockPlatform {
     }
 
     fn table_bytes(&self) -> u64 {
-        0
+        (self.tables.len() * PAGE_SIZE) as u64
     }
 
     fn hwcap(&self) -> u64 {
@@ -194,7 +214,7 @@ impl Platform for MockPlatform {
     }
 
     fn tsc(&self) -> Option<Tsc> {
-        None
+        self.tsc.get()
     }
 
     fn seal(&mut self, _used: &[Range<u32>]) -> io::Result<()> {

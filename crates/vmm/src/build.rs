@@ -13,7 +13,7 @@ use lg_kernel::fs::memfs::MemLimits;
 use lg_kernel::fs::root::{HostMount, RootConfig, RootError, build_root};
 use lg_kernel::operator::{LaunchError, Launched, Stdio as KernelStdio};
 use lg_kernel::task::{Credentials, Tid};
-use lg_kernel::{FirstProgram, Kernel, KernelConfig, StartError};
+use lg_kernel::{FirstProgram, Identity, Kernel, KernelConfig, LimitError, StartError};
 use lg_kvm::{KvmConfig, KvmPlatform};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -35,13 +35,9 @@ pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<Kernel, Outcome> {
     };
     let kernel = Kernel::new(
         Box::new(platform),
-        KernelConfig {
-            hostname: spec.hostname.clone().into_bytes(),
-            max_tasks: spec.max_processes,
-            timeout_ns: spec.timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)),
-            trace,
-        },
-    );
+        KernelConfig { hostname: spec.hostname.clone().into_bytes(), limits: limits(spec), trace },
+    )
+    .map_err(|error| failed(StartFailureKind::Memory, &error))?;
     let superuser = Credentials::new(0, 0);
     let cx = kernel.fs_context_for(&superuser, Tid(0));
     build_root(&cx, &root_config(spec)).map_err(|error| match &error {
@@ -108,9 +104,64 @@ pub fn run_on(cpus: &[u16]) -> Result<(), Outcome> {
     })
 }
 
-/// Gives a fork its own limits and name.
-pub fn apply_fork(_kernel: &mut Kernel, _spec: &ForkSpec) -> Result<(), Outcome> {
+/// Gives a fork its own limits and identity.
+pub fn apply_fork(kernel: &mut Kernel, spec: &ForkSpec) -> Result<(), Outcome> {
+    if let Some(hostname) = &spec.hostname {
+        lg_control::check_hostname(hostname).map_err(|error| failed(StartFailureKind::Spec, &error))?;
+    }
+    let hostname = spec.hostname.as_ref().map(|name| name.clone().into_bytes());
+    kernel.become_fork(Identity { hostname }).map_err(|error| failed(StartFailureKind::Image, &error))?;
+    if !spec.limits.is_empty() {
+        set_limits(kernel, &spec.limits)
+            .map_err(|error| Outcome::start_failed(StartFailureKind::Policy, describe(&error)))?;
+    }
+    if let Some(signal) = spec.notify.and_then(|number| lg_kernel::Signal::new(u64::from(number))) {
+        kernel.signal_handlers(signal);
+    }
     Ok(())
+}
+
+/// Sets the limits that are given; the others stay.
+pub fn set_limits(kernel: &mut Kernel, limits: &lg_control::Limits) -> Result<(), LimitError> {
+    let lg_control::Limits {
+        memory_bytes,
+        max_processes,
+        max_open_files,
+        file_bytes,
+        output_bytes,
+        cpu_time,
+        timeout,
+    } = limits;
+    let now = kernel.limits().clone();
+    kernel.set_limits(lg_kernel::Limits {
+        memory_pages: memory_bytes.map_or(now.memory_pages, pages),
+        processes: max_processes.unwrap_or(now.processes),
+        open_files: max_open_files.unwrap_or(now.open_files),
+        file_bytes: file_bytes.unwrap_or(now.file_bytes),
+        output_bytes: output_bytes.unwrap_or(now.output_bytes),
+        cpu_ns: cpu_time.map(nanoseconds).or(now.cpu_ns),
+        deadline_ns: timeout.map(nanoseconds).or(now.deadline_ns),
+    })
+}
+
+fn limits(spec: &SandboxSpec) -> lg_kernel::Limits {
+    lg_kernel::Limits {
+        processes: spec.max_processes,
+        open_files: spec.max_open_files,
+        file_bytes: spec.file_bytes.unwrap_or(u64::MAX),
+        output_bytes: spec.output_bytes.unwrap_or(u64::MAX),
+        cpu_ns: spec.cpu_time.map(nanoseconds),
+        deadline_ns: spec.timeout.map(nanoseconds),
+        ..lg_kernel::Limits::with_memory(pages(spec.memory_bytes))
+    }
+}
+
+fn pages(bytes: u64) -> u32 {
+    u32::try_from(bytes / lg_kernel::PAGE_BYTES).unwrap_or(u32::MAX)
+}
+
+fn nanoseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn page_multiple(bytes: u64) -> u64 {

@@ -12,6 +12,7 @@ pub fn outcome(end: End) -> Outcome {
         End::Exited(ExitStatus::Signaled { signal, .. }) => Outcome::Signaled(signal),
         End::TimedOut => Outcome::TimedOut,
         End::Killed => Outcome::Killed,
+        End::LimitReached(limit) => Outcome::LimitReached(limit.to_string()),
     }
 }
 

@@ -307,10 +307,12 @@ impl Server {
                 Ok(Reply::Stats(Box::new(stats)))
             }
             Request::Pause => {
+                kernel.freeze_clock();
                 self.mode = Mode::Paused;
                 Ok(Reply::Done)
             }
             Request::Resume if self.mode == Mode::Paused => {
+                kernel.resume_clock();
                 self.mode = Mode::Running;
                 Ok(Reply::Done)
             }
@@ -410,7 +412,11 @@ impl Server {
             }
         };
         streams.push_in(kernel, &mut send);
-        streams.pull_out(kernel, &mut send);
+        let output = streams.pull_out(kernel, &mut send);
+        if output > 0 {
+            // Beyond the limit the kernel ends the sandbox by itself.
+            let _ = kernel.count_output(output as u64);
+        }
         for (process, status) in kernel.take_ended() {
             self.ended.push((process.0, report::exit_status(status)));
         }

@@ -76,6 +76,27 @@ impl HostStream {
     }
 }
 
+impl HostStream {
+    fn write_to(&self, host: &OwnedFd, data: &[u8]) -> Result<usize, Errno> {
+        if self.is_regular() {
+            return retry(|| rustix::io::write(host, data));
+        }
+        self.transfers.wake_all();
+        let mut done = 0;
+        for chunk in data.chunks(SAFE_WRITE) {
+            if Self::poll(host, PollFlags::OUT).is_empty() {
+                return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
+            }
+            match retry(|| rustix::io::write(host, chunk)) {
+                Ok(written) => done += written,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+}
+
 fn retry<T>(mut call: impl FnMut() -> Result<T, HostErrno>) -> Result<T, Errno> {
     loop {
         match call() {
@@ -98,24 +119,12 @@ impl File for HostStream {
         retry(|| rustix::io::read(&*host, &mut *buf))
     }
 
-    fn write(&self, _cx: &FsContext<'_>, _offset: u64, data: &[u8]) -> Result<usize, Errno> {
+    fn write(&self, cx: &FsContext<'_>, _offset: u64, data: &[u8]) -> Result<usize, Errno> {
         let Some(host) = self.host() else { return Ok(data.len()) };
-        if self.is_regular() {
-            return retry(|| rustix::io::write(&*host, data));
-        }
-        self.transfers.wake_all();
-        let mut done = 0;
-        for chunk in data.chunks(SAFE_WRITE) {
-            if Self::poll(&host, PollFlags::OUT).is_empty() {
-                return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN) };
-            }
-            match retry(|| rustix::io::write(&*host, chunk)) {
-                Ok(written) => done += written,
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
+        let written = self.write_to(&host, data)?;
+        // Beyond the limit the kernel ends the sandbox by itself.
+        cx.vfs.output().take_over_limit(written as u64);
+        Ok(written)
     }
 
     fn has_position(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Page faults: demand paging, fault-around and copy-on-write.
 
 use lg_abi::Errno;
-use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
+use lg_platform::{Access, Mapping, PAGE_SIZE, Prot, UserAddr, UserRange};
 
-use super::manager::{page_prot, table_errno};
+use super::manager::{map_page, page_prot, table_errno};
 use super::{Backing, FrameRef, MemoryManager, Vma, VmaFlags};
 
 /// A fault maps this many pages, aligned to as much in the file or, for anonymous memory, in the address
@@ -98,10 +98,9 @@ impl MemoryManager {
 
     /// Maps a frame that the address space becomes an owner of. What was mapped there keeps its count.
     fn install(&mut self, page: UserAddr, frame: FrameRef, prot: Prot) -> Result<(), MemoryFault> {
-        self.machine
-            .borrow_mut()
-            .map(self.space, page, frame.frame(), prot)
-            .map_err(|error| out_of_memory(table_errno(error)))?;
+        let mapping = Mapping { frame: frame.frame(), prot, dirty: false };
+        let machine = &mut **self.machine.borrow_mut();
+        map_page(machine, &self.frames, self.space, page, mapping).map_err(out_of_memory)?;
         frame.into_raw();
         Ok(())
     }

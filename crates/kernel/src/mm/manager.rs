@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lg_abi::Errno;
-use lg_platform::{Mapping, PAGE_SIZE, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange};
+use lg_platform::{
+    Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange,
+};
 
 use super::{Backing, Frames, Machine, Vma, VmaFlags};
 use crate::vfs::Inode;
@@ -66,7 +68,11 @@ pub struct MemoryManager {
 impl MemoryManager {
     /// Returns an empty memory; areas without a place of their own go below `mmap_top`.
     pub fn new(machine: &Machine, frames: &Rc<Frames>, mmap_top: UserAddr) -> Result<MemoryManager, Errno> {
+        if frames.is_over_limit() {
+            return Err(Errno::ENOMEM);
+        }
         let space = machine.borrow_mut().create_space().map_err(table_errno)?;
+        frames.set_table_bytes(machine.borrow().table_bytes());
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Ok(MemoryManager {
             machine: machine.clone(),
@@ -330,6 +336,12 @@ impl MemoryManager {
         covered >= range.end
     }
 
+    /// Says whether what is mapped in `range` is private memory that no file stands behind.
+    pub fn is_private_anonymous(&self, range: UserRange) -> bool {
+        self.areas_in(range)
+            .all(|area| matches!(area.backing, Backing::Anonymous) && !area.flags.contains(VmaFlags::SHARED))
+    }
+
     /// Moves the program break (brk(2)) and returns where it is afterwards.
     pub fn set_brk(&mut self, brk: UserAddr, data_limit: u64) -> UserAddr {
         let (Some(old_end), Some(new_end)) = (self.brk.page_ceil(), brk.page_ceil()) else { return self.brk };
@@ -406,6 +418,9 @@ impl MemoryManager {
         if self.areas.len() + 3 > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
+        if u64::from(self.frames.free()) < most_tables(target) {
+            return Err(Errno::ENOMEM);
+        }
         let moved = area.slice(old);
         let kept = UserRange::new(old.start, UserAddr(old.start.0 + old.len().min(target.len())));
         if !old.is_empty() {
@@ -418,9 +433,10 @@ impl MemoryManager {
             let mut machine = self.machine.borrow_mut();
             for (addr, mapping) in pages {
                 let to = UserAddr(target.start.0 + addr.bytes_from(old.start));
-                if kept.contains(addr) {
-                    machine.map(self.space, to, mapping.frame, mapping.prot).map_err(table_errno)?;
-                } else {
+                // Where the platform has no room for tables, the page is lost.
+                if !kept.contains(addr)
+                    || map_page(&mut **machine, &self.frames, self.space, to, mapping).is_err()
+                {
                     self.frames.release(mapping.frame);
                 }
             }
@@ -476,6 +492,15 @@ impl MemoryManager {
         Ok(())
     }
 
+    /// Forgets what areas under MADV_WIPEONFORK hold: the whole sandbox has been forked.
+    pub fn wipe_for_fork(&mut self) {
+        let wiped: Vec<Vma> =
+            self.areas.values().filter(|area| area.flags.contains(VmaFlags::WIPE_ON_FORK)).cloned().collect();
+        for area in wiped {
+            self.drop_pages(&area, area.range);
+        }
+    }
+
     /// Tells the files of shared mappings in `range` which of their pages were stored to (msync(2)).
     pub fn report_stores(&mut self, range: UserRange) {
         for area in self.areas_in(range) {
@@ -514,7 +539,7 @@ impl MemoryManager {
                 });
             }
             for (addr, mapping) in pages {
-                machine.map(child.space, addr, mapping.frame, mapping.prot).map_err(table_errno)?;
+                map_page(&mut **machine, &self.frames, child.space, addr, mapping)?;
                 self.frames.retain(mapping.frame);
             }
         }
@@ -532,6 +557,7 @@ impl Drop for MemoryManager {
             });
         }
         machine.destroy_space(self.space);
+        self.frames.set_table_bytes(machine.table_bytes());
     }
 }
 
@@ -552,6 +578,31 @@ fn report_dirty(area: &Vma, addr: UserAddr, mapping: Mapping) {
     {
         inode.page_dirtied(area.page_index(addr));
     }
+}
+
+/// Maps a page, and counts the tables that this takes. One page may pass the limit by its tables; then no
+/// other is mapped.
+///
+/// Errors: ENOMEM over the limit of memory.
+pub(super) fn map_page(
+    machine: &mut dyn Platform,
+    frames: &Frames,
+    space: SpaceId,
+    addr: UserAddr,
+    mapping: Mapping,
+) -> Result<(), Errno> {
+    if frames.is_over_limit() {
+        return Err(Errno::ENOMEM);
+    }
+    machine.map(space, addr, mapping.frame, mapping.prot).map_err(table_errno)?;
+    frames.set_table_bytes(machine.table_bytes());
+    Ok(())
+}
+
+/// Returns how many page tables a range can need: one for each 512 pages and tables above, at both ends.
+fn most_tables(range: UserRange) -> u64 {
+    let lowest = range.pages().div_ceil(512) + 1;
+    lowest + lowest.div_ceil(512) + 3
 }
 
 /// Turns the platform's refusal to make a table into the errno that the guest sees.

@@ -9,6 +9,7 @@
 
 mod fault;
 mod frames;
+mod frameset;
 mod manager;
 mod user;
 mod vma;

@@ -12,11 +12,13 @@
 use std::any::Any;
 use std::rc::Rc;
 
+use lg_abi::{SigInfo, Signal};
 use lg_platform::PlatformError;
 
 use crate::Kernel;
 use crate::fs::hostio::HostStream;
-use crate::task::TaskState;
+use crate::signal::{Disposition, SignalTarget};
+use crate::task::{Process, TaskState, Tid};
 use crate::vfs::File;
 
 /// Why a sandbox can not be forked, or not go on after it.
@@ -40,6 +42,8 @@ impl Kernel {
     /// Nothing runs any more in this process until [`Kernel::after_fork`].
     pub fn seal(&mut self) -> Result<(), ForkError> {
         self.prepare_fork()?;
+        self.freeze_clock();
+        self.frames.give_back();
         let used = self.frames.used_ranges();
         self.machine.borrow_mut().seal(&used).map_err(ForkError::Seal)
     }
@@ -47,6 +51,7 @@ impl Kernel {
     /// Begins a rehearsal of what forks will do first. What it touches until [`Kernel::seal`], forks are given at once.
     pub fn rehearse(&mut self) -> Result<(), ForkError> {
         self.prepare_fork()?;
+        self.frames.give_back();
         let used = self.frames.used_ranges();
         Ok(self.machine.borrow_mut().observe(&used)?)
     }
@@ -57,6 +62,22 @@ impl Kernel {
         self.machine.borrow_mut().revive_after_fork()?;
         self.detach_host_streams();
         Ok(())
+    }
+
+    /// Sends a signal to every process that has a handler for it.
+    pub fn signal_handlers(&mut self, signal: Signal) {
+        let handles = |process: &&Process| {
+            let task = process.threads.first().and_then(|tid| self.tasks.get(tid));
+            task.is_some_and(|task| {
+                matches!(task.actions.borrow().disposition(signal), Disposition::Handle(_))
+            })
+        };
+        let processes: Vec<Tid> =
+            self.processes.values().filter(handles).map(|process| process.tgid).collect();
+        for process in processes {
+            let info = SigInfo::new(signal, SigInfo::SI_KERNEL);
+            self.send_signal(SignalTarget::Process(process), signal, info);
+        }
     }
 
     fn detach_host_streams(&mut self) {

@@ -172,6 +172,7 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
         linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_DONTNEED_LOCKED => mm.forget(range)?,
         linux::MADV_DONTFORK => mm.set_flags(range, VmaFlags::DONT_FORK, none)?,
         linux::MADV_DOFORK => mm.set_flags(range, none, VmaFlags::DONT_FORK)?,
+        linux::MADV_WIPEONFORK if !mm.is_private_anonymous(range) => return Err(Errno::EINVAL.into()),
         linux::MADV_WIPEONFORK => mm.set_flags(range, VmaFlags::WIPE_ON_FORK, none)?,
         linux::MADV_KEEPONFORK => mm.set_flags(range, none, VmaFlags::WIPE_ON_FORK)?,
         linux::MADV_REMOVE => mm.remove(range)?,

@@ -51,6 +51,8 @@ pub struct Clock {
     /// The host's CLOCK_MONOTONIC when ours was 0.
     host_base_ns: u64,
     realtime_base_ns: u64,
+    /// What CLOCK_MONOTONIC shows while it stands still, in ns.
+    frozen_ns: Option<u64>,
 }
 
 impl Clock {
@@ -63,7 +65,7 @@ impl Clock {
             mult: (1_000_000u64 << 32) / khz,
             realtime_base_ns,
         });
-        Clock { machine: machine.clone(), vdso, host_base_ns, realtime_base_ns }
+        Clock { machine: machine.clone(), vdso, host_base_ns, realtime_base_ns, frozen_ns: None }
     }
 
     /// Returns what the vDSO needs, or `None` where the time-stamp counter is no clock.
@@ -73,6 +75,9 @@ impl Clock {
 
     /// Returns CLOCK_MONOTONIC of the sandbox in ns: the very number that the vDSO reckons.
     pub fn monotonic_ns(&self) -> u64 {
+        if let Some(frozen_ns) = self.frozen_ns {
+            return frozen_ns;
+        }
         match (self.vdso, self.machine.borrow().tsc()) {
             (Some(vdso), Some(tsc)) => {
                 let ticks = tsc.ticks.saturating_sub(vdso.base);
@@ -82,12 +87,32 @@ impl Clock {
         }
     }
 
+    /// Makes CLOCK_MONOTONIC stand still. No guest code may run: the vDSO does not know.
+    pub fn freeze(&mut self) {
+        self.frozen_ns = Some(self.monotonic_ns());
+    }
+
+    /// Lets CLOCK_MONOTONIC go on from where it stands and sets CLOCK_REALTIME to the host's. Says whether it stood
+    /// still; if so, what [`Clock::vdso`] returns has changed.
+    pub fn resume(&mut self) -> bool {
+        let Some(frozen_ns) = self.frozen_ns.take() else { return false };
+        self.host_base_ns = host_ns(HostClock::Monotonic).saturating_sub(frozen_ns);
+        self.realtime_base_ns = host_ns(HostClock::Realtime).saturating_sub(frozen_ns);
+        if let (Some(vdso), Some(tsc)) = (&mut self.vdso, self.machine.borrow().tsc()) {
+            // Rounded up, so that the clock never shows less than it did.
+            let passed = (u128::from(frozen_ns) << 32).div_ceil(u128::from(vdso.mult));
+            vdso.base = tsc.ticks.saturating_sub(u64::try_from(passed).unwrap_or(u64::MAX));
+            vdso.realtime_base_ns = self.realtime_base_ns;
+        }
+        true
+    }
+
     /// Returns CLOCK_REALTIME in ns.
     pub fn realtime_ns(&self) -> u64 {
         self.monotonic_ns().saturating_add(self.realtime_base_ns)
     }
 
-    /// Returns CLOCK_REALTIME when the sandbox started, in ns.
+    /// Returns CLOCK_REALTIME when CLOCK_MONOTONIC was 0, in ns.
     pub fn boot_realtime_ns(&self) -> u64 {
         self.realtime_base_ns
     }

@@ -1,6 +1,7 @@
 //! Time: clocks, timers, and the vDSO's view of both.
 
 mod clock;
+mod pause;
 mod timers;
 
 pub(crate) use clock::thread_cpu_ns;

@@ -10,8 +10,7 @@ use lg_abi::raw::general::{
     O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
 };
 
-use super::mount::OpenFileCount;
-use super::{File, FsContext, Inode, LockTable, Path};
+use super::{Counted, File, FsContext, Inode, LockTable, Path};
 
 /// FASYNC: signal-driven I/O, which is accepted and never signals.
 const O_ASYNC: u32 = 0o20000;
@@ -32,7 +31,7 @@ pub struct FileDescription {
     owner: Cell<i32>,
     locks: Rc<LockTable>,
     locked: Cell<bool>,
-    _count: OpenFileCount,
+    _count: Counted,
 }
 
 impl FileDescription {
@@ -45,7 +44,7 @@ impl FileDescription {
         path: Path,
         flags: u32,
     ) -> Result<Rc<FileDescription>, Errno> {
-        let count = cx.vfs.count_open_file()?;
+        let count = cx.vfs.open_files().take_one().map_err(|_| Errno::ENFILE)?;
         let kept = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY);
         Ok(Rc::new(FileDescription {
             file,

@@ -23,6 +23,7 @@ pub mod open;
 pub mod ops;
 pub mod permission;
 mod proc_source;
+mod quota;
 mod state;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -38,7 +39,10 @@ pub use inode::{
     Attr, AttrChange, DirEntry, Extent, File, FsContext, FsSpace, Inode, LinkTarget, NewInode, Readiness,
 };
 pub use locks::{LockError, LockKey, LockKind, LockOwner, LockTable, RecordLock};
-pub use mount::{Mount, MountFlags, PageCache, Path, SuperBlock, Vfs, make_dev, split_dev};
+pub use mount::{
+    DEFAULT_OPEN_FILES, Mount, MountFlags, PageCache, Path, SuperBlock, Vfs, make_dev, split_dev,
+};
 pub use proc_source::{MapFacts, ProcSource, ProcessFacts, ProcessState, SystemFacts, ThreadFacts};
+pub use quota::{Counted, OverQuota, Quota};
 pub use state::FsState;
 pub use walk::{Final, Last, NAME_MAX, PATH_MAX, Resolve, Walk};

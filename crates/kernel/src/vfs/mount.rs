@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 
-use super::{Dentry, FsContext, Inode, LockTable};
+use super::{Dentry, FsContext, Inode, LockTable, Quota};
 use crate::fs::epoll::WatchQuota;
 use crate::fs::memfs::{MemFs, MemLimits, MemNode};
 use crate::fs::pipe::PipeQuota;
@@ -107,8 +107,8 @@ impl Path {
 /// The most mounts there can be.
 const MAX_MOUNTS: usize = 1000;
 
-/// How many open file descriptions one kernel allows by default: `/proc/sys/fs/file-max`.
-const DEFAULT_FILE_MAX: u32 = 65_536;
+/// How many open file descriptions there may be where nothing else is said.
+pub const DEFAULT_OPEN_FILES: u32 = 65_536;
 
 /// What all file systems of one kernel share: the mounts, the numbers given out, the file locks.
 pub struct Vfs {
@@ -119,8 +119,9 @@ pub struct Vfs {
     next_dev: Cell<u32>,
     next_ino: Cell<u64>,
     next_owner: Cell<u64>,
-    open_files: Rc<Cell<u32>>,
-    file_max: Cell<u32>,
+    open_files: Rc<Quota>,
+    file_bytes: Rc<Quota>,
+    output: Rc<Quota>,
     locks: Rc<LockTable>,
     terminal: RefCell<Option<Rc<dyn Inode>>>,
     page_caches: RefCell<Vec<Weak<dyn PageCache>>>,
@@ -159,8 +160,9 @@ impl Vfs {
             next_dev: Cell::new(20),
             next_ino: Cell::new(1),
             next_owner: Cell::new(1),
-            open_files: Rc::default(),
-            file_max: Cell::new(DEFAULT_FILE_MAX),
+            open_files: Rc::new(Quota::new(DEFAULT_OPEN_FILES.into())),
+            file_bytes: Rc::default(),
+            output: Rc::default(),
             locks: Rc::default(),
             terminal: RefCell::default(),
             page_caches: RefCell::default(),
@@ -200,7 +202,7 @@ impl Vfs {
         if let Some(root) = &*self.nameless_files.borrow() {
             return Ok(root.clone());
         }
-        let (_, root) = MemFs::new(cx, MemLimits::default(), 0o700, None)?;
+        let (_, root) = MemFs::with_quota(cx, Rc::default(), MemLimits::default(), 0o700, None)?;
         *self.nameless_files.borrow_mut() = Some(root.clone());
         Ok(root)
     }
@@ -302,31 +304,19 @@ impl Vfs {
         &self.locks
     }
 
-    /// Returns how many open file descriptions there are.
-    pub fn open_files(&self) -> u32 {
-        self.open_files.get()
+    /// Returns the count of open file descriptions (`/proc/sys/fs/file-max`).
+    pub fn open_files(&self) -> &Rc<Quota> {
+        &self.open_files
     }
 
-    /// Returns how many open file descriptions there may be.
-    pub fn file_max(&self) -> u32 {
-        self.file_max.get()
+    /// Returns the count of the bytes that files with a name hold in memory.
+    pub fn file_bytes(&self) -> &Rc<Quota> {
+        &self.file_bytes
     }
 
-    /// Sets how many open file descriptions there may be.
-    pub fn set_file_max(&self, max: u32) {
-        self.file_max.set(max);
-    }
-
-    /// Counts one more open file description for as long as the answer lives.
-    ///
-    /// Errors: ENFILE.
-    pub(super) fn count_open_file(&self) -> Result<OpenFileCount, Errno> {
-        let open = self.open_files.get();
-        if open >= self.file_max.get() {
-            return Err(Errno::ENFILE);
-        }
-        self.open_files.set(open.saturating_add(1));
-        Ok(OpenFileCount(self.open_files.clone()))
+    /// Returns the count of the bytes written to host streams.
+    pub fn output(&self) -> &Rc<Quota> {
+        &self.output
     }
 
     /// Returns the inode of the terminal that `/dev/tty` and `/dev/console` stand for, if there is one.
@@ -348,17 +338,7 @@ impl Default for Vfs {
 
 impl fmt::Debug for Vfs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vfs({} mounts, {} open files)", self.mounts.borrow().len(), self.open_files.get())
-    }
-}
-
-/// One open file description in the count.
-#[derive(Debug)]
-pub(super) struct OpenFileCount(Rc<Cell<u32>>);
-
-impl Drop for OpenFileCount {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        write!(f, "Vfs({} mounts, {} open files)", self.mounts.borrow().len(), self.open_files.used())
     }
 }
 

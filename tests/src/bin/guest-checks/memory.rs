@@ -314,6 +314,16 @@ fn madvises(r: &mut Report) {
         poke(wiped, 4);
         (advise(wiped, PAGE, MADV_WIPEONFORK), sys::ends(|| i32::from(peek(wiped))), peek(wiped))
     });
+    r.see("keep on fork again", {
+        let kept = fresh(PAGE);
+        poke(kept, 5);
+        (
+            advise(kept, PAGE, MADV_WIPEONFORK),
+            advise(kept, PAGE, MADV_KEEPONFORK),
+            sys::ends(|| i32::from(peek(kept))),
+        )
+    });
+    r.see("wipe of shared memory on fork", advise(shared, PAGE, MADV_WIPEONFORK));
 }
 
 fn brks(r: &mut Report) {

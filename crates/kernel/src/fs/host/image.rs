@@ -4,13 +4,12 @@ use std::path::{Path as HostPath, PathBuf};
 use std::rc::Rc;
 
 use lg_abi::Errno;
-use lg_abi::raw::general::{O_CREAT, O_TRUNC, O_WRONLY};
 use rustix::fs::{AtFlags, CWD};
 
+use super::own_files::OwnFiles;
 use super::tree::{AllowList, Audience, HostTree, open_root, to_errno};
 use crate::fs::memfs::{MemFs, MemLimits, MemNode};
-use crate::vfs::open::{OpenRequest, open};
-use crate::vfs::{Final, FsContext, FsState, Inode, NewInode, Path, ops};
+use crate::vfs::{FsContext, FsState, Inode, NewInode, Path, ops};
 
 /// A root file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -206,31 +205,12 @@ pub fn populate(cx: &FsContext<'_>, root: &Path, hostname: &[u8]) -> Result<(), 
         }
         .map_err(|errno| ImageError::Make { path: (*path).to_owned(), errno })?;
     }
-    let hosts = [b"127.0.0.1\tlocalhost\n127.0.1.1\t", hostname, b"\n::1\tlocalhost\n"].concat();
-    let hostname = [hostname, b"\n"].concat();
-    let files: [(&str, &[u8]); 3] = [
-        ("/etc/hosts", &hosts),
-        ("/etc/hostname", &hostname),
-        ("/etc/resolv.conf", b"# This sandbox has no name server.\n"),
-    ];
-    for (path, text) in files {
-        write_file(cx, &fs, path, text).map_err(|errno| ImageError::Make { path: path.to_owned(), errno })?;
-    }
+    OwnFiles::new(cx, root)
+        .write_all(hostname)
+        .map_err(|(path, errno)| ImageError::Make { path: path.to_owned(), errno })?;
     let mtab = NewInode::Symlink(b"/proc/mounts".to_vec());
     match ops::create(cx, &fs, root, b"/etc/mtab", mtab, 0o777) {
         Ok(_) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(ImageError::Make { path: "/etc/mtab".into(), errno }),
     }
-}
-
-/// Writes a file of the sandbox's own, in place of whatever the image has there.
-fn write_file(cx: &FsContext<'_>, fs: &FsState, path: &str, text: &[u8]) -> Result<(), Errno> {
-    // The image's may be a link to a place that is not in it.
-    if fs.lookup(cx, path.as_bytes(), Final::NoFollow).is_ok() {
-        ops::unlink(cx, fs, &fs.root, path.as_bytes())?;
-    }
-    let request = OpenRequest::new(O_WRONLY | O_CREAT | O_TRUNC, 0o644);
-    let file = open(cx, fs, &fs.root, path.as_bytes(), &request).map_err(|_| Errno::EIO)?;
-    let written = file.file.write(cx, 0, text)?;
-    if written == text.len() { Ok(()) } else { Err(Errno::ENOSPC) }
 }

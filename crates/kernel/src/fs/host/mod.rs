@@ -2,10 +2,12 @@
 
 mod fds;
 mod image;
+mod own_files;
 mod tree;
 
 pub use fds::FdCache;
 pub use image::{Image, ImageError, populate};
+pub use own_files::OwnFiles;
 pub use tree::{
     AllowList, Audience, HostTree, LowerDir, LowerEntry, LowerFile, LowerStat, open_root, read_host_dir,
     resolve_flags, to_errno,

@@ -7,7 +7,7 @@
 //! dropped again ([`MemFs::shrink`]).
 //!
 //! What a guest can make grow is counted: pages of contents against [`MemLimits::pages`] (and all frames
-//! against the guest's memory), inodes, names and long link targets against [`MemLimits::units`].
+//! against the guest's memory, and those of all mounts against [`Vfs::file_bytes`]), inodes, names and long link targets against [`MemLimits::units`].
 
 mod contents;
 mod dir;
@@ -21,12 +21,13 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 use lg_abi::raw::general::{S_IFDIR, TMPFS_MAGIC};
+use lg_platform::PAGE_SIZE;
 
 pub use node::{MemNode, new_memfd, seals};
 
 use super::host::LowerDir;
 use crate::mm::Frames;
-use crate::vfs::{Dentry, FsContext, SuperBlock, Vfs};
+use crate::vfs::{Dentry, FsContext, Quota, SuperBlock, Vfs};
 
 /// What a file system in memory may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +58,8 @@ const RECLAIM_BATCH: u32 = 256;
 pub struct MemFs {
     dev: u64,
     frames: Rc<Frames>,
+    /// Bytes of contents of all file systems in memory.
+    quota: Rc<Quota>,
     limits: MemLimits,
     pages: Cell<u64>,
     units: Cell<u64>,
@@ -80,9 +83,21 @@ impl MemFs {
         mode: u32,
         lower: Option<Rc<LowerDir>>,
     ) -> Result<(Rc<MemFs>, Rc<MemNode>), Errno> {
+        MemFs::with_quota(cx, cx.vfs.file_bytes().clone(), limits, mode, lower)
+    }
+
+    /// Does the same, with a count of its own for the bytes of contents.
+    pub fn with_quota(
+        cx: &FsContext<'_>,
+        quota: Rc<Quota>,
+        limits: MemLimits,
+        mode: u32,
+        lower: Option<Rc<LowerDir>>,
+    ) -> Result<(Rc<MemFs>, Rc<MemNode>), Errno> {
         let fs = Rc::new(MemFs {
             dev: cx.vfs.new_dev(),
             frames: cx.frames.clone(),
+            quota,
             limits,
             pages: Cell::new(0),
             units: Cell::new(0),
@@ -163,7 +178,7 @@ impl MemFs {
     }
 
     fn charge_page(&self) -> Result<(), Errno> {
-        if self.pages.get() >= self.limits.pages {
+        if self.pages.get() >= self.limits.pages || self.quota.left() < PAGE_SIZE as u64 {
             return Err(Errno::ENOSPC);
         }
         self.charge_page_over_limit();
@@ -172,10 +187,12 @@ impl MemFs {
 
     fn charge_page_over_limit(&self) {
         self.pages.set(self.pages.get().saturating_add(1));
+        self.quota.take_over_limit(PAGE_SIZE as u64);
     }
 
     fn uncharge_pages(&self, count: u64) {
         self.pages.set(self.pages.get().saturating_sub(count));
+        self.quota.give(count.saturating_mul(PAGE_SIZE as u64));
     }
 
     fn charge_units(&self, count: u64) -> Result<(), Errno> {
@@ -203,6 +220,14 @@ impl MemFs {
 
     fn uncount_negative(&self) {
         self.negatives.set(self.negatives.get().saturating_sub(1));
+    }
+
+    /// Returns how many pages of contents there may be, and how many more.
+    fn room(&self) -> (u64, u64) {
+        let page = PAGE_SIZE as u64;
+        let total = self.limits.pages.min(self.quota.max() / page).min(self.frames.total().into());
+        let left = self.limits.pages.saturating_sub(self.pages.get());
+        (total, left.min(self.quota.left() / page).min(self.frames.free().into()))
     }
 
     fn count_lower_node(&self) {

@@ -561,12 +561,10 @@ impl Inode for MemNode {
 
     fn space(&self, _cx: &FsContext<'_>) -> FsSpace {
         let fs = &self.fs;
-        let frames = fs.frames();
-        let total = fs.limits.pages.min(u64::from(frames.total()));
-        let free_frames = u64::from(frames.total().saturating_sub(frames.used()));
+        let (blocks, blocks_free) = fs.room();
         FsSpace {
-            blocks: total,
-            blocks_free: total.saturating_sub(fs.pages.get()).min(free_frames),
+            blocks,
+            blocks_free,
             files: fs.limits.units / 2,
             files_free: fs.limits.units.saturating_sub(fs.units.get()) / 2,
         }

@@ -37,8 +37,14 @@ static SYSCTL: &[Entry] = &[
 
 static SYSCTL_FS: &[Entry] = &[
     entry("epoll", Dir(&[entry("max_user_watches", Text("200000\n"))])),
-    entry("file-max", File(|cx| format!("{}\n", cx.vfs.file_max()).into_bytes())),
-    entry("file-nr", File(|cx| format!("{}\t0\t{}\n", cx.vfs.open_files(), cx.vfs.file_max()).into_bytes())),
+    entry("file-max", File(|cx| format!("{}\n", cx.vfs.open_files().max()).into_bytes())),
+    entry(
+        "file-nr",
+        File(|cx| {
+            let open = cx.vfs.open_files();
+            format!("{}\t0\t{}\n", open.used(), open.max()).into_bytes()
+        }),
+    ),
     entry("nr_open", Text("1048576\n")),
     entry("pipe-max-size", Text("1048576\n")),
     entry("pipe-user-pages-soft", Text("16384\n")),

@@ -13,15 +13,9 @@ fn the_view_of_the_host_has_programs_and_no_secrets() {
     for there in ["/usr/bin/env", "/bin/sh", "/etc/passwd", "/tmp", "/root", "/dev/null", "/proc/version"] {
         assert!(world.path(there).is_ok(), "{there}");
     }
-    for hidden in [
-        "/etc/shadow",
-        "/etc/gshadow",
-        "/etc/ssh",
-        "/etc/sudoers",
-        "/etc/machine-id",
-        "/etc/ssl/private",
-        "/etc/gitconfig",
-    ] {
+    for hidden in
+        ["/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/sudoers", "/etc/ssl/private", "/etc/gitconfig"]
+    {
         assert_eq!(world.path(hidden).err(), Some(Errno::ENOENT), "{hidden}");
     }
     let etc = world.list("/etc").unwrap();
@@ -30,6 +24,10 @@ fn the_view_of_the_host_has_programs_and_no_secrets() {
         assert!(world.list(empty).unwrap().is_empty(), "{empty}");
     }
     assert_eq!(world.text("/etc/hostname"), "box\n");
+    // The machine's id is the sandbox's own.
+    let id = world.text("/etc/machine-id");
+    assert!(id.len() == 33 && id.trim_end().bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+    assert_ne!(Some(id), std::fs::read_to_string("/etc/machine-id").ok());
     assert_eq!(world.attr("/tmp").unwrap().mode & 0o7777, 0o1777);
     assert_eq!(world.attr("/root").unwrap().mode & 0o7777, 0o700);
 }
