@@ -32,7 +32,7 @@
 //! | [`region`], [`ram`] | host mappings, the frames of the seam |
 //! | [`tables`], [`stale`] | address spaces, and what may still be cached of them |
 //! | [`fpu`], [`flags`] | what a guest may have in XSAVE and RFLAGS |
-//! | [`working_set`] | what a fork touches at once |
+//! | [`working_set`], [`order`] | what a fork touches at once, and that it lies together |
 //! | [`alarm`] | deadlines and signals |
 //! | [`mod@probe`] | what KVM this machine has |
 
@@ -45,6 +45,7 @@ mod flags;
 mod fpu;
 mod layout;
 mod machine;
+mod order;
 mod platform;
 mod probe;
 mod ram;

@@ -1,5 +1,6 @@
 //! [`KvmPlatform`]: the seam, put together from the other rooms.
 
+use std::collections::HashMap;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -231,6 +232,11 @@ impl KvmPlatform {
     }
 }
 
+/// Makes what the tables hold, a place, what the seam speaks of: a frame.
+fn seen(ram: &Ram, mapping: Mapping) -> Mapping {
+    Mapping { frame: ram.frame(mapping.frame.0), ..mapping }
+}
+
 impl Platform for KvmPlatform {
     fn frames(&self) -> Rc<dyn FrameStore> {
         self.ram.clone()
@@ -247,29 +253,34 @@ impl Platform for KvmPlatform {
     fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
         let count = self.ram.frame_count();
         assert!(frame.0 < count, "frame {} of {count}", frame.0);
-        let end = (frame.0 as usize + 1) << PAGE_SHIFT;
+        let place = self.ram.place(frame);
+        let end = (place as usize + 1) << PAGE_SHIFT;
         if let Some(machine) = self.machine.as_mut().filter(|machine| machine.covered() < end) {
             // SAFETY: it is the data zone that the machine was made with.
             unsafe { machine.cover(self.ram.region(), end) }.at_run("KVM_SET_USER_MEMORY_REGION")?;
         }
         self.mapped_end = self.mapped_end.max(end);
-        self.with_tables(|tables, stale| tables.map(space, addr, frame, prot, stale))
+        self.with_tables(|tables, stale| tables.map(space, addr, Frame(place), prot, stale))
     }
 
     fn unmap(&mut self, space: SpaceId, range: UserRange, removed: &mut dyn FnMut(UserAddr, Mapping)) {
-        self.tables.unmap(space, range, &mut self.stale, removed);
+        let ram = self.ram.clone();
+        let mut removed = |addr, mapping| removed(addr, seen(&ram, mapping));
+        self.tables.unmap(space, range, &mut self.stale, &mut removed);
     }
 
     fn protect(&mut self, space: SpaceId, range: UserRange, prot: &mut dyn FnMut(UserAddr, Mapping) -> Prot) {
-        self.tables.protect(space, range, &mut self.stale, prot);
+        let ram = self.ram.clone();
+        let mut prot = |addr, mapping| prot(addr, seen(&ram, mapping));
+        self.tables.protect(space, range, &mut self.stale, &mut prot);
     }
 
     fn lookup(&self, space: SpaceId, addr: UserAddr) -> Option<Mapping> {
-        self.tables.lookup(space, addr)
+        self.tables.lookup(space, addr).map(|mapping| seen(&self.ram, mapping))
     }
 
     fn visit(&self, space: SpaceId, range: UserRange, visitor: &mut dyn FnMut(UserAddr, Mapping)) {
-        self.tables.visit(space, range, visitor);
+        self.tables.visit(space, range, &mut |addr, mapping| visitor(addr, seen(&self.ram, mapping)));
     }
 
     fn switch(
@@ -288,7 +299,7 @@ impl Platform for KvmPlatform {
         machine.vcpu.load(context, self.tables.root(space), flush)?;
         let code = |address| {
             let addr = UserAddr(address);
-            let mapping = self.tables.lookup(space, addr)?;
+            let mapping = seen(&self.ram, self.tables.lookup(space, addr)?);
             let mut byte = [0];
             self.ram.read(mapping.frame, addr.page_offset(), &mut byte);
             Some(byte[0])
@@ -322,15 +333,23 @@ impl Platform for KvmPlatform {
     fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
         self.machine = None;
         self.stale.clear();
+        let mut first = Vec::new();
+        self.expected = WorkingSet::default();
         if std::mem::take(&mut self.observing) {
-            self.expected = WorkingSet::new(
-                &self.tables.accessed_frames(),
-                &self.ram.region().written_pages(0..self.ram.region().len())?,
-            );
+            let region = self.ram.region();
+            let written = region.written_pages(0..region.len())?;
+            (self.expected, first) = WorkingSet::new(&self.tables.accessed_frames(), &written);
         }
+        let old_places = self.ram.seal(&first, used)?;
+        let mut new_places = HashMap::with_capacity(old_places.len());
+        for (new, old) in old_places.iter().enumerate() {
+            new_places.insert(*old, new as u32);
+        }
+        // A page that is mapped is in use.
+        self.tables.move_places(|old| new_places.get(&old).copied().unwrap_or(old));
+        self.mapped_end = old_places.len() << PAGE_SHIFT;
         self.tables.reclaim();
         self.tables.seal()?;
-        self.ram.seal(used)?;
         self.spare = SpareVm::new(&self.kvm).ok();
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
-use lg_platform::PAGE_SIZE;
+use lg_platform::{PAGE_SHIFT, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
@@ -19,6 +19,10 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 /// overwritten with zeros.
 const MIN_REMAP: usize = 16 * PAGE_SIZE;
 const MANY_PARTS: usize = 512;
+
+/// Nobody changes what forks share.
+const SEALS: SealFlags =
+    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
 /// How pages are going to be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,21 +175,15 @@ impl Region {
     /// The contents stay the same. A fork of this process then need not copy the page-table entries of what
     /// nobody has written since, and shares the memory with all other forks.
     pub fn seal(&self, used: &[Range<usize>]) -> io::Result<()> {
-        let file = rustix::fs::memfd_create(c"guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let file = rustix::fs::memfd_create(c"luminaguard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&file, self.len as u64)?;
         for range in used {
             assert!(range.start.is_multiple_of(PAGE_SIZE) && range.end.is_multiple_of(PAGE_SIZE));
             self.save(range.clone(), file.as_fd())?;
         }
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&file, seals)?;
+        rustix::fs::fcntl_add_seals(&file, SEALS)?;
         for range in used {
-            let len = range.end - range.start;
-            let prot = ProtFlags::READ | ProtFlags::WRITE;
-            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-            let start = self.at(range.start, len);
-            // SAFETY: the range is this region's own, and the file holds the same bytes.
-            unsafe { rustix::mm::mmap(start, len, prot, flags, &file, range.start as u64) }?;
+            self.map_sealed(range.clone(), &file)?;
             let mut sealed = self.sealed.borrow_mut();
             *sealed = sealed.iter().flat_map(|part| without(part, range)).collect();
             sealed.push(range.clone());
@@ -193,13 +191,54 @@ impl Region {
         Ok(())
     }
 
+    /// Moves pages to the start of a sealed memory file that is mapped privately over the start of this region: the
+    /// page at `old[n]` becomes page n. All other pages read as zero.
+    pub fn seal_in_order(&self, old: &[u32]) -> io::Result<()> {
+        let len = old.len() << PAGE_SHIFT;
+        self.check(0, len);
+        let file = rustix::fs::memfd_create(c"luminaguard", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        rustix::fs::ftruncate(&file, len as u64)?;
+        let mut new = 0;
+        for run in old.chunk_by(|left, right| left + 1 == *right) {
+            let start = (run[0] as usize) << PAGE_SHIFT;
+            self.save_at(start..start + (run.len() << PAGE_SHIFT), file.as_fd(), new)?;
+            new += (run.len() << PAGE_SHIFT) as u64;
+        }
+        rustix::fs::fcntl_add_seals(&file, SEALS)?;
+        self.map_anonymous(0, self.len)?;
+        self.sealed.borrow_mut().clear();
+        if len > 0 {
+            self.map_sealed(0..len, &file)?;
+            self.sealed.borrow_mut().push(0..len);
+        }
+        Ok(())
+    }
+
+    fn map_sealed(&self, range: Range<usize>, file: &impl AsFd) -> io::Result<()> {
+        let len = range.end - range.start;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        let start = self.at(range.start, len);
+        // SAFETY: the range is this region's own, and the file holds the bytes that are to be there.
+        unsafe { rustix::mm::mmap(start, len, prot, flags, file, range.start as u64) }?;
+        Ok(())
+    }
+
     /// Writes a range of bytes to the same place of a file.
     fn save(&self, range: Range<usize>, file: BorrowedFd<'_>) -> io::Result<()> {
+        let to = range.start as u64;
+        self.save_at(range, file, to)
+    }
+
+    /// Writes a range of bytes to a file from byte `to` on.
+    fn save_at(&self, range: Range<usize>, file: BorrowedFd<'_>, to: u64) -> io::Result<()> {
         let mut at = range.start;
         while at < range.end {
             let from: *const libc::c_void = self.at(at, range.end - at);
+            let to = libc::off_t::try_from(to + (at - range.start) as u64)
+                .map_err(|_| io::ErrorKind::FileTooLarge)?;
             // SAFETY: `at` checked that so many bytes can be read there.
-            let wrote = unsafe { libc::pwrite(file.as_raw_fd(), from, range.end - at, at as libc::off_t) };
+            let wrote = unsafe { libc::pwrite(file.as_raw_fd(), from, range.end - at, to) };
             match wrote {
                 1.. => at += wrote as usize,
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -320,6 +359,21 @@ mod tests {
 
     fn word(region: &Region, page: usize) -> u64 {
         region.read_u64(page * PAGE_SIZE)
+    }
+
+    #[test]
+    fn pages_are_sealed_in_the_order_given() {
+        let region = Region::reserve(64 * PAGE_SIZE).unwrap();
+        (0..64).for_each(|page| region.write_u64(page * PAGE_SIZE, page as u64 + 1));
+        region.seal_in_order(&[5, 6, 3, 60]).unwrap();
+        let words = |pages: Range<usize>| pages.map(|page| word(&region, page)).collect::<Vec<_>>();
+        assert_eq!(words(0..6), [6, 7, 4, 61, 0, 0]);
+        region.write_u64(PAGE_SIZE, 9);
+        region.write_u64(5 * PAGE_SIZE, 8);
+        region.seal_in_order(&[5, 1, 0]).unwrap();
+        assert_eq!(words(0..6), [8, 9, 6, 0, 0, 0]);
+        region.seal_in_order(&[]).unwrap();
+        assert_eq!(words(0..2), [0, 0]);
     }
 
     #[test]

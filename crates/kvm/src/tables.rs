@@ -6,6 +6,7 @@
 //!   without noticing host-side changes, so tables that have become empty stay until [`Tables::reclaim`].
 //! - Frames of destroyed spaces are put aside, not reused, while a shadow of them may exist ([`Kind::Pvm`]).
 //!   [`Tables::reclaim`] makes them usable again; its caller first makes KVM forget every shadow page.
+//! - Tables hold places of the data zone, which the platform makes of frames (see `order`).
 //! - User tables never map the table zone or the system zone: leaves are made from frame numbers of the data
 //!   zone only.
 
@@ -292,6 +293,15 @@ impl Tables {
             } else if Entry(self.zone.read_u64(at)).is_held() {
                 found.push(at);
             }
+        }
+    }
+
+    /// Lets every entry name the new place of what it maps. As for [`Tables::clear_accessed`], nothing may be cached.
+    pub fn move_places(&mut self, new_place: impl Fn(u32) -> u32) {
+        for at in self.leaves() {
+            let entry = Entry(self.zone.read_u64(at));
+            let address = DATA_GPA + (u64::from(new_place(entry.frame())) << PAGE_SHIFT);
+            self.zone.write_u64(at, entry.0 & !ADDRESS | address);
         }
     }
 

@@ -235,9 +235,8 @@ pub trait Platform {
     /// gives the machinery for running up. Contents stay the same. Nothing runs until
     /// [`Platform::revive_after_fork`].
     ///
-    /// `used` should cover every frame that holds something, in ranges that do not overlap. Frames outside
-    /// keep their contents too; a fork only pays for them as for any other memory. Every context must have
-    /// been synced.
+    /// `used` must cover every frame that is mapped or holds something, in ranges that do not overlap; all others
+    /// read as zero afterwards. Every context must have been synced.
     fn seal(&mut self, used: &[Range<u32>]) -> io::Result<()>;
 
     /// Begins to observe which memory is touched, until the next [`Platform::seal`]; forks made after that are given
