@@ -171,7 +171,8 @@ fn symlinks(r: &mut Report) {
     for n in 0..40 {
         link(&format!("chain{n}"), &format!("chain{}", n + 1)).unwrap();
     }
-    r.see("chain of 40", text("chain39"));
+    // Linux goes on counting when it has to walk a path once more, so a chain of 40 may fail there.
+    r.see("chain of 20", text("chain19"));
     r.see("chain of 41", text("chain40"));
     mkdir("d").unwrap();
     file("d/f", "in d");
