@@ -22,8 +22,7 @@ pub(crate) fn serve() -> Result<u8> {
     // A fork has another socket: this one must close with the process that it belongs to.
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null").context("cannot open /dev/null")?)
         .context("cannot give up descriptor 0")?;
-    lg_vmm::serve(control)?;
-    Ok(0)
+    match lg_vmm::serve(control)? {}
 }
 
 /// A second descriptor of a standard stream, above the first three.

@@ -18,6 +18,7 @@ mod server;
 mod streams;
 mod supervisor;
 
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -69,10 +70,9 @@ pub enum ServeError {
     Server(#[from] ServerError),
 }
 
-/// Serves a sandbox for the process that holds the other end of the control socket, and ends when it closes it.
-///
-/// Forks of the sandbox return from here as well, each with its own end told on its own socket.
-pub fn serve(control: UnixStream) -> Result<(), ServeError> {
+/// Serves a sandbox for the process that holds the other end of the control socket, until it is over; then ends this
+/// process. So do the forks of the sandbox, each with its own end told on its own socket.
+pub fn serve(control: UnixStream) -> Result<Infallible, ServeError> {
     let start = Instant::now();
     // A name to find it by; without one it is only harder to find.
     let _ = rustix::thread::set_name(c"lg-vmm");
@@ -86,12 +86,12 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
             let end = kernel.run(&mut server);
             let outcome = end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome);
             server.finish(Some(&mut kernel), outcome);
-            // The end of the process gives back everything at once, where a drop would do so piece by piece.
             std::mem::forget(kernel);
         }
         Err(outcome) => server.finish(None, outcome),
     }
-    Ok(())
+    // The end of the process gives back everything at once, where drops would do so piece by piece.
+    host::leave()
 }
 
 fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<Kernel, Outcome> {

@@ -362,7 +362,7 @@ impl Server {
                         self.stats = Stats::default();
                         self.queue(Event::Ended(Box::new(Report { outcome, stats: Stats::default() })));
                         self.flush(Waiting::Blocks);
-                        std::process::exit(0);
+                        host::leave()
                     }
                 }
                 Side::Fork

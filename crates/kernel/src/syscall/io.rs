@@ -16,6 +16,8 @@ const MAX_COUNT: u64 = 0x7fff_f000;
 
 /// How many bytes pass through the kernel at a time.
 const CHUNK: usize = 128 << 10;
+/// How many the first piece of a read has at most.
+const FIRST_CHUNK: usize = 4096;
 
 /// Most buffers of a vectored call (IOV_MAX).
 const MAX_VECTORS: u64 = 1024;
@@ -149,7 +151,8 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
     check_position(&description, position)?;
     description.check_readable()?;
     let total: u64 = spans.iter().map(|span| span.len).sum();
-    let mut chunk = vec![0; CHUNK.min(total as usize)];
+    // Programs ask for far more than there mostly is: the buffer grows with what comes.
+    let mut chunk = vec![0; FIRST_CHUNK.min(total as usize)];
     let mut moved = 0;
     for span in spans {
         let mut in_span = 0;
@@ -170,9 +173,12 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
             if stored < got {
                 return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT.into()) };
             }
-            if got < want || !description.file.has_position() {
-                // The end of the file, or all that a pipe or terminal has for one call.
+            if got < want {
+                // The end of the file, or all that a pipe or terminal has now.
                 return Ok(moved);
+            }
+            if got == chunk.len() && got < CHUNK {
+                chunk.resize((8 * got).min(CHUNK).min(total as usize), 0);
             }
         }
     }
