@@ -160,6 +160,14 @@ pub struct Stats {
     pub peak_memory_bytes: u64,
     /// The most memory of the guest's page tables at one time, in bytes.
     pub page_table_bytes: u64,
+    /// The most processes and threads at one time.
+    pub peak_processes: u64,
+    /// The most open files at one time.
+    pub peak_open_files: u64,
+    /// The most bytes that files held in memory at one time.
+    pub peak_file_bytes: u64,
+    /// Bytes that programs wrote to streams that lead outside.
+    pub output_bytes: u64,
     /// Processes and threads that were created, the first one included.
     pub processes_created: u64,
     /// CPU time of the vmm process, user and system together, guest code included.

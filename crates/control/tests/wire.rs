@@ -76,10 +76,12 @@ prop_compose! {
         unsupported_syscalls in proptest::collection::btree_map("[a-z_0-9]{1,20}", any::<u64>(), 0..5),
         (peak_memory_bytes, page_table_bytes, processes_created) in any::<(u64, u64, u64)>(),
         (cpu_time_ns, spawn_ns, wall_ns, cleanup_ns) in any::<(u64, u64, u64, u64)>(),
+        (peak_processes, peak_open_files, peak_file_bytes, output_bytes) in any::<(u64, u64, u64, u64)>(),
     ) -> Stats {
         Stats {
             exits: Exits { syscalls, page_faults, exceptions, interrupts },
             syscalls: calls.into_iter().map(|(name, count, errors)| SyscallCount { name, count, errors }).collect(),
+            peak_processes, peak_open_files, peak_file_bytes, output_bytes,
             unsupported_syscalls, peak_memory_bytes, page_table_bytes, processes_created,
             cpu_time_ns, spawn_ns, wall_ns, cleanup_ns,
         }

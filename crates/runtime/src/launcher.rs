@@ -1,19 +1,23 @@
 //! How a vmm process is started: [`Launcher`].
 
 use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use crate::cgroup::Cgroup;
 use crate::process::VmmProcess;
 
 /// The program that becomes the vmm of a sandbox.
 ///
 /// It is started with the control socket as its standard input, see `lg_control`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
     args: Vec<OsString>,
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 impl Launcher {
@@ -23,7 +27,7 @@ impl Launcher {
         I: IntoIterator<Item = S>,
         S: Into<OsString>,
     {
-        Self { program: program.into(), args: args.into_iter().map(Into::into).collect() }
+        Self { program: program.into(), args: args.into_iter().map(Into::into).collect(), cgroup: None }
     }
 
     /// The binary of this very process, with the hidden subcommand `vmm`. It stays the same binary when the file
@@ -32,9 +36,16 @@ impl Launcher {
         Self::new("/proc/self/exe", ["vmm"])
     }
 
+    /// Starts vmms in this control group of the host.
+    #[must_use]
+    pub fn cgroup(mut self, cgroup: Arc<Cgroup>) -> Self {
+        self.cgroup = Some(cgroup);
+        self
+    }
+
     /// Starts the process. Its environment is empty: nothing of this process's environment reaches a vmm. Traces of
     /// system calls go to this process's standard error.
-    pub(crate) fn start(&self, control: OwnedFd) -> std::io::Result<VmmProcess> {
+    pub(crate) fn start(&self, control: OwnedFd) -> io::Result<VmmProcess> {
         let child = Command::new(&self.program)
             .args(&self.args)
             .env_clear()
@@ -43,7 +54,12 @@ impl Launcher {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()?;
-        VmmProcess::new(child.id())
+        let process = VmmProcess::new(child.id())?;
+        if let Some(cgroup) = &self.cgroup {
+            // It waits for its first message, so nothing of it is outside.
+            cgroup.add(child.id()).map_err(io::Error::other)?;
+        }
+        Ok(process)
     }
 }
 

@@ -35,6 +35,7 @@
 pub mod admission;
 mod builder;
 mod census;
+mod cgroup;
 mod connection;
 mod context;
 mod error;
@@ -50,6 +51,7 @@ mod template;
 
 pub use builder::{SandboxBuilder, Stream};
 pub use census::{Census, Leftovers, Orphan, OrphanKind, lasting_orphans, orphans};
+pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 #[doc(hidden)]
 pub use context::PYTHON_DRIVER;
 pub use context::{Cell, CellError, CellEvent, Context, EvaluateError, Evaluation, Representation};

@@ -64,6 +64,11 @@ pub fn collect(kernel: &Kernel, stats: &mut Stats) {
     stats.syscalls.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
     stats.peak_memory_bytes = kernel.peak_memory_bytes();
     stats.page_table_bytes = kernel.table_bytes();
+    let used = kernel.usage();
+    stats.peak_processes = u64::from(used.peak_processes);
+    stats.peak_open_files = u64::from(used.peak_open_files);
+    stats.peak_file_bytes = used.peak_file_bytes;
+    stats.output_bytes = used.output_bytes;
     stats.processes_created = counted.tasks_created;
     stats.cpu_time_ns = kernel.cpu_time_ns();
 }
