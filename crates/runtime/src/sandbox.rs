@@ -199,6 +199,11 @@ impl Sandbox {
         self.process.id()
     }
 
+    /// Has something given back when the vmm has been reaped, however that comes about.
+    pub(crate) fn hold_until_reaped(&mut self, held: Box<dyn Send + Sync>) {
+        self.process.hold(held);
+    }
+
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
