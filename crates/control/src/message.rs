@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, FrameError, HEADER_BYTES, Kind, MAX_PAYLOAD_BYTES};
 use crate::operation::{Fault, ForkSpec, Program, Reply, SignalScope, WriteMode};
-use crate::{Report, SandboxSpec};
+use crate::{Limits, Report, SandboxSpec};
 
 /// The most descriptors that come with one message.
 pub const MAX_DESCRIPTORS: usize = 16;
@@ -144,6 +144,11 @@ pub enum Request {
     Pause,
     /// Lets guest code go on.
     Resume,
+    /// Sets the limits that are given; the others stay. Time and processor time count from now. When one cannot be had, nothing
+    /// changes, and the fault is of the kind [`crate::FaultKind::Limit`].
+    SetLimits(Limits),
+    /// Sets the host name.
+    SetHostname(String),
     /// Begins a rehearsal of what forks will do first. Memory that is touched from here until [`Request::Freeze`] is made
     /// ready in each fork.
     Rehearse,

@@ -63,18 +63,29 @@ impl Kernel {
         Ok(())
     }
 
+    /// Gives the sandbox another host name; the files of `/etc` that say it are written as by [`Kernel::become_fork`].
+    pub fn set_hostname(&mut self, hostname: Vec<u8>) -> Result<(), IdentityError> {
+        self.with_own_files(|files| files.rename_host(&hostname))?;
+        self.hostname = hostname;
+        Ok(())
+    }
+
     fn write_own_files(&self, hostname: Option<&[u8]>) -> Result<(), IdentityError> {
+        self.with_own_files(|files| {
+            files.write_machine_id()?;
+            hostname.map_or(Ok(()), |hostname| files.rename_host(hostname))
+        })
+    }
+
+    fn with_own_files(
+        &self,
+        write: impl FnOnce(&OwnFiles<'_>) -> Result<(), (&'static str, Errno)>,
+    ) -> Result<(), IdentityError> {
         let superuser = Credentials::new(0, 0);
         let cx = self.fs_context_for(&superuser, Tid(0));
         // A kernel without a root file system has no such files.
         let Ok(root) = cx.vfs.root() else { return Ok(()) };
-        let files = OwnFiles::new(&cx, &root);
-        let failed = |(path, errno)| IdentityError::File { path, errno };
-        files.write_machine_id().map_err(failed)?;
-        match hostname {
-            Some(hostname) => files.rename_host(hostname).map_err(failed),
-            None => Ok(()),
-        }
+        write(&OwnFiles::new(&cx, &root)).map_err(|(path, errno)| IdentityError::File { path, errno })
     }
 }
 

@@ -1,15 +1,18 @@
 //! A vmm process that cannot be left behind: [`VmmProcess`].
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,19 +24,45 @@ pub(crate) struct VmmProcess {
     pidfd: Option<OwnedFd>,
     pid: u32,
     ended: Option<ExitStatus>,
+    held: Held,
+}
+
+/// What is given back when a process has been reaped.
+#[derive(Default)]
+struct Held(Vec<Box<dyn Send + Sync>>);
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} things", self.0.len())
+    }
 }
 
 impl VmmProcess {
-    /// Takes charge of a child of this process that nobody has waited for.
+    /// Takes charge of a child of this process that nobody has waited for. Where that fails, it is killed, and reaped
+    /// by the thread.
     pub(crate) fn new(pid: u32) -> io::Result<Self> {
         let raw = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty())?;
         known().insert(pid);
-        Ok(Self { pidfd: Some(pidfd), pid, ended: None })
+        match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self { pidfd: Some(pidfd), pid, ended: None, held: Held::default() }),
+            Err(error) => {
+                // As long as nobody has waited for it, its number is no other process's.
+                let _ = kill_process(raw, Signal::KILL);
+                reap_later(Orphaned { pidfd: None, pid, held: Held::default() });
+                Err(error.into())
+            }
+        }
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.pid
+    }
+
+    /// Gives something back when the process has been reaped.
+    pub(crate) fn hold(&mut self, held: Box<dyn Send + Sync>) {
+        if self.ended.is_none() {
+            self.held.0.push(held);
+        }
     }
 
     /// Waits until the process has ended and reaps it. Cancel safe; a second call answers the same.
@@ -44,7 +73,14 @@ impl VmmProcess {
         let Some(pidfd) = self.pidfd.take() else { return Err(io::ErrorKind::NotFound.into()) };
         // Its successor is unsafe, for types that could close or change their descriptor; an OwnedFd does not.
         #[expect(deprecated, reason = "the same without unsafe")]
-        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+        let pidfd = match AsyncFd::try_with_interest(pidfd, Interest::READABLE) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                let (pidfd, error) = error.into_parts();
+                self.pidfd = Some(pidfd);
+                return Err(error);
+            }
+        };
         // The descriptor goes back where this is given up half-way.
         let mut holder = Holder { process: self, pidfd: Some(pidfd) };
         if let Some(pidfd) = &holder.pidfd {
@@ -52,8 +88,9 @@ impl VmmProcess {
         }
         let pidfd = holder.pidfd.take().map(AsyncFd::into_inner);
         drop(holder);
-        let status = pidfd.map_or(Err(io::ErrorKind::NotFound.into()), |pidfd| reap(&pidfd, self.pid))?;
+        let status = reap(pidfd.as_ref(), self.pid)?;
         self.ended = Some(status);
+        self.held = Held::default();
         Ok(status)
     }
 
@@ -89,21 +126,26 @@ impl Drop for VmmProcess {
     fn drop(&mut self) {
         self.send_kill();
         if let Some(pidfd) = self.pidfd.take() {
-            reap_later(pidfd, self.pid);
+            let held = std::mem::take(&mut self.held);
+            reap_later(Orphaned { pidfd: Some(pidfd), pid: self.pid, held });
         }
     }
 }
 
-/// Waits for a process and reaps it.
-fn reap(pidfd: &OwnedFd, pid: u32) -> io::Result<ExitStatus> {
-    let result = wait_for(pidfd);
+/// Waits for a child and reaps it.
+fn reap(pidfd: Option<&OwnedFd>, pid: u32) -> io::Result<ExitStatus> {
+    let result = wait_for(pidfd, pid);
     known().remove(&pid);
     result
 }
 
-fn wait_for(pidfd: &OwnedFd) -> io::Result<ExitStatus> {
+fn wait_for(pidfd: Option<&OwnedFd>, pid: u32) -> io::Result<ExitStatus> {
     loop {
-        match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        let id = match pidfd {
+            Some(pidfd) => WaitId::PidFd(pidfd.as_fd()),
+            None => WaitId::Pid(Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?),
+        };
+        match waitid(id, WaitIdOptions::EXITED) {
             Ok(Some(status)) => return Ok(exit_status(&status)),
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -118,28 +160,92 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     }
 }
 
+/// A child that was killed and is to be reaped.
+struct Orphaned {
+    /// None where there was no descriptor to be had.
+    pidfd: Option<OwnedFd>,
+    pid: u32,
+    held: Held,
+}
+
+impl Orphaned {
+    fn reap(self) {
+        // What somebody else has reaped is gone as well.
+        let _ = reap(self.pidfd.as_ref(), self.pid);
+        drop(self.held);
+    }
+}
+
+/// What the reaping thread does.
+enum Errand {
+    Reap(Orphaned),
+    LookForStrays,
+}
+
+impl Errand {
+    fn run_here(self) {
+        match self {
+            Self::Reap(orphaned) => orphaned.reap(),
+            Self::LookForStrays => reap_ended_strays(),
+        }
+    }
+}
+
 /// Hands a process that was killed to the one thread that waits for such: giving back a VM takes too long for an
 /// async worker.
-fn reap_later(pidfd: OwnedFd, pid: u32) {
-    static REAPER: OnceLock<Option<Sender<(OwnedFd, u32)>>> = OnceLock::new();
+fn reap_later(orphaned: Orphaned) {
+    send(Errand::Reap(orphaned));
+}
+
+/// Reaps vmms that nobody here knows, when they have ended: forks that could not become what was asked for, or were killed
+/// before they could say that they are there. They end a little after their connection does, so the thread looks
+/// several times.
+pub(crate) fn reap_strays() {
+    send(Errand::LookForStrays);
+}
+
+fn send(errand: Errand) {
+    static REAPER: OnceLock<Option<Sender<Errand>>> = OnceLock::new();
     let reaper = REAPER.get_or_init(|| {
-        let (sender, receiver) = channel::<(OwnedFd, u32)>();
+        let (sender, receiver) = channel::<Errand>();
         let thread = std::thread::Builder::new().name("lg-reaper".to_owned()).stack_size(64 * 1024);
-        let started = thread.spawn(move || {
-            for (pidfd, pid) in receiver {
-                // What somebody else has reaped is gone as well.
-                let _ = reap(&pidfd, pid);
-            }
-        });
-        started.is_ok().then_some(sender)
+        thread.spawn(move || work(&receiver)).is_ok().then_some(sender)
     });
     let unsent = match reaper {
-        Some(sender) => sender.send((pidfd, pid)).err().map(|unsent| unsent.0),
-        None => Some((pidfd, pid)),
+        Some(sender) => sender.send(errand).err().map(|unsent| unsent.0),
+        None => Some(errand),
     };
-    if let Some((pidfd, pid)) = unsent {
-        // Without the thread it is waited for here.
-        let _ = reap(&pidfd, pid);
+    if let Some(errand) = unsent {
+        // Without the thread it is done here.
+        errand.run_here();
+    }
+}
+
+/// After which pauses the thread looks for strays.
+const LOOKS_MS: [u64; 5] = [2, 10, 50, 200, 1000];
+
+fn work(errands: &Receiver<Errand>) {
+    let after = |ms: &u64| Instant::now() + Duration::from_millis(*ms);
+    let (mut looks, mut next_look) = (LOOKS_MS.iter(), None::<Instant>);
+    loop {
+        let errand = match next_look {
+            None => errands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => errands.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match errand {
+            Ok(Errand::Reap(orphaned)) => orphaned.reap(),
+            Ok(Errand::LookForStrays) => {
+                looks = LOOKS_MS.iter();
+                let soon = looks.next().map(after);
+                next_look = [next_look, soon].into_iter().flatten().min();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if next_look.is_some_and(|at| at <= Instant::now()) {
+            reap_ended_strays();
+            next_look = looks.next().map(after);
+        }
     }
 }
 
@@ -150,9 +256,8 @@ fn known() -> MutexGuard<'static, BTreeSet<u32>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reaps the vmms that have ended and that nobody here knows: forks that were killed, and their template with them,
-/// before they could say that they are there.
-pub(crate) fn reap_strays() {
+/// Reaps the vmms that have ended and that nobody here knows.
+fn reap_ended_strays() {
     let Ok(entries) = std::fs::read_dir("/proc") else { return };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     for pid in pids {
@@ -177,5 +282,8 @@ fn is_ended_vmm_of_ours(pid: u32) -> bool {
     };
     let mut fields = rest.split_ascii_whitespace();
     let (state, parent) = (fields.next(), fields.next());
-    name == "lg-vmm" && state == Some("Z") && parent == Some(&*std::process::id().to_string())
+    // A fork has the name of its template at first.
+    matches!(name, "lg-vmm" | "lg-template")
+        && state == Some("Z")
+        && parent == Some(&*std::process::id().to_string())
 }

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lg_control::{ForkSpec, FrameError, Outcome, ProcessInfo, Reply, Report, Request, SignalScope, Stats};
+use lg_control::{
+    ForkSpec, FrameError, Limits, Outcome, ProcessInfo, Reply, Report, Request, SignalScope, Stats,
+};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
@@ -147,7 +149,7 @@ impl Sandbox {
             let ready = match wait_ready(&connection, ready).await {
                 Ok(ready) => ready,
                 Err(Closed::Ended(report)) => {
-                    // The fork, if there is one, ends by itself.
+                    // The fork, if there is one, ends by itself a little later.
                     reap_strays();
                     return Err(not_started(*report));
                 }
@@ -195,6 +197,11 @@ impl Sandbox {
     /// The process id of the vmm.
     pub fn vmm_pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Has something given back when the vmm has been reaped, however that comes about.
+    pub(crate) fn hold_until_reaped(&mut self, held: Box<dyn Send + Sync>) {
+        self.process.hold(held);
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -276,6 +283,24 @@ impl Sandbox {
     /// See [`CallError`]; also when it is not paused.
     pub async fn resume(&self) -> Result<(), CallError> {
         self.done(Request::Resume).await
+    }
+
+    /// Changes the limits that are given; the others stay. Time and processor time count from now.
+    ///
+    /// # Errors
+    /// See [`CallError`]. A limit that cannot be had, such as memory below what is in use, is a
+    /// [`Fault`](crate::Fault) of the kind [`FaultKind::Limit`](crate::FaultKind::Limit) that names it; then nothing has
+    /// changed.
+    pub async fn set_limits(&self, limits: &Limits) -> Result<(), CallError> {
+        self.done(Request::SetLimits(*limits)).await
+    }
+
+    /// Changes the host name.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn set_hostname(&self, hostname: impl Into<String>) -> Result<(), CallError> {
+        self.done(Request::SetHostname(hostname.into())).await
     }
 
     /// Lists the processes of the guest.

@@ -251,11 +251,22 @@ impl Template {
     ///
     /// # Errors
     /// See [`SpawnError`]; a limit that the fork cannot have is one.
-    pub async fn spawn_with(&self, options: ForkOptions) -> Result<Sandbox, SpawnError> {
+    pub async fn spawn_with(&self, mut options: ForkOptions) -> Result<Sandbox, SpawnError> {
+        options.limits = self.with_times(options.limits);
+        self.spawn_timeless(options).await
+    }
+
+    /// Limits with those of time that a fork has unless it is given others. The VM itself has none, or their clocks would
+    /// run out in the template.
+    pub(crate) fn with_times(&self, limits: Limits) -> Limits {
+        let SandboxSpec { timeout, cpu_time, .. } = self.spec.sandbox;
+        Limits { timeout: limits.timeout.or(timeout), cpu_time: limits.cpu_time.or(cpu_time), ..limits }
+    }
+
+    /// Forks a sandbox without limits of time but those that are given: it may wait until somebody wants it.
+    pub(crate) async fn spawn_timeless(&self, options: ForkOptions) -> Result<Sandbox, SpawnError> {
         self.forks.fetch_add(1, Ordering::Relaxed);
-        let ForkOptions { hostname, mut limits, cpus } = options;
-        limits.timeout = limits.timeout.or(self.spec.sandbox.timeout);
-        limits.cpu_time = limits.cpu_time.or(self.spec.sandbox.cpu_time);
+        let ForkOptions { hostname, limits, cpus } = options;
         // The interpreter is told with its first request; other programs need a signal.
         let notify = match self.spec.warm_up {
             WarmUp::Program { .. } => Some(crate::sandbox::SIGCONT),

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
 
 use lg_control::{
     Access, Fault, FaultKind, ForkSpec, Image, Outcome, Program, SandboxSpec, StartFailureKind, Stdio,
@@ -144,6 +145,20 @@ pub fn set_limits(kernel: &mut Kernel, limits: &lg_control::Limits) -> Result<()
     })
 }
 
+/// Sets the limits that are given, of time and processor time counted from now.
+pub fn set_limits_from_now(kernel: &mut Kernel, limits: &lg_control::Limits) -> Result<(), LimitError> {
+    let usage = kernel.usage();
+    let from_now = |time: Option<Duration>, used_ns: u64| {
+        time.map(|time| time.saturating_add(Duration::from_nanos(used_ns)))
+    };
+    let limits = lg_control::Limits {
+        cpu_time: from_now(limits.cpu_time, usage.cpu_ns),
+        timeout: from_now(limits.timeout, usage.wall_ns),
+        ..*limits
+    };
+    set_limits(kernel, &limits)
+}
+
 fn limits(spec: &SandboxSpec) -> lg_kernel::Limits {
     lg_kernel::Limits {
         processes: spec.max_processes,
@@ -160,7 +175,7 @@ fn pages(bytes: u64) -> u32 {
     u32::try_from(bytes / lg_kernel::PAGE_BYTES).unwrap_or(u32::MAX)
 }
 
-fn nanoseconds(time: std::time::Duration) -> u64 {
+fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

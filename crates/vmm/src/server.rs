@@ -225,13 +225,14 @@ impl Server {
         descriptors: Vec<OwnedFd>,
     ) -> Result<Reply, Fault> {
         let wrong_state = |message: &str| Fault::new(FaultKind::State, message);
+        let invalid = |error: &lg_control::SpecError| Fault::new(FaultKind::Invalid, error.to_string());
         let done = |result: Result<(), lg_kernel::Errno>| result.map(|()| Reply::Done).map_err(fault);
         if self.mode == Mode::Frozen && !matches!(request, Request::Stats) {
             return Err(wrong_state("the sandbox is a template: it can only be forked"));
         }
         match request {
             Request::Exec(program) => {
-                program.validate().map_err(|error| Fault::new(FaultKind::Invalid, error.to_string()))?;
+                program.validate().map_err(|error| invalid(&error))?;
                 let launched = build::launch(kernel, &program, descriptors)?;
                 let process = launched.process.0;
                 self.streams.add(launched);
@@ -317,6 +318,19 @@ impl Server {
                 Ok(Reply::Done)
             }
             Request::Resume => Err(wrong_state("the sandbox is not paused")),
+            Request::SetLimits(limits) => {
+                limits.validate().map_err(|error| invalid(&error))?;
+                build::set_limits_from_now(kernel, &limits)
+                    .map_err(|error| Fault::new(FaultKind::Limit, error.to_string()))?;
+                Ok(Reply::Done)
+            }
+            Request::SetHostname(hostname) => {
+                lg_control::check_hostname(&hostname).map_err(|error| invalid(&error))?;
+                kernel
+                    .set_hostname(hostname.into_bytes())
+                    .map_err(|error| Fault::new(FaultKind::Host, describe(&error)))?;
+                Ok(Reply::Done)
+            }
             Request::Rehearse => {
                 kernel.rehearse().map_err(|error| Fault::new(FaultKind::Host, describe(&error)))?;
                 Ok(Reply::Done)

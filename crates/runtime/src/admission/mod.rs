@@ -77,14 +77,14 @@ pub struct Admission {
     inner: Arc<Inner>,
 }
 
-/// Answers how many idle sandboxes it gives up.
-type Hook = dyn Fn(&Pressure) -> usize + Send + Sync;
+/// Answers how many idle sandboxes it gives up; `None` when it never will again.
+type Hook = dyn Fn(&Pressure) -> Option<usize> + Send + Sync;
 
 struct Inner {
     config: AdmissionConfig,
     host: Box<dyn HostReadings>,
     state: Mutex<State>,
-    hook: Mutex<Option<Arc<Hook>>>,
+    hooks: Mutex<Vec<Arc<Hook>>>,
     /// Wakes the steward.
     nudge: Notify,
 }
@@ -173,20 +173,28 @@ impl Admission {
             config,
             host: Box::new(host),
             state: Mutex::new(state),
-            hook: Mutex::new(None),
+            hooks: Mutex::new(Vec::new()),
             nudge: Notify::new(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Sets who is asked to give up idle sandboxes before anybody has to wait, or is refused, for lack of memory, descriptors,
+    /// Adds somebody who is asked to give up idle sandboxes before anybody has to wait, or is refused, for lack of memory, descriptors,
     /// processes or because too many are alive; and again while somebody waits. It answers how many it gives up; their
-    /// permits may be dropped at once or later. It is called from async code, so it must not block. It
-    /// may drop permits, but must not call `admit`.
+    /// permits may be dropped at once or later. Of several, those added later are asked only when the others give up none. It
+    /// is called from async code, so it must not block. It may drop permits, but must not call `admit`.
     ///
     /// It should hold no strong reference to this admission, or neither is ever freed.
     pub fn on_pressure(&self, hook: impl Fn(&Pressure) -> usize + Send + Sync + 'static) {
-        *self.inner.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
+        self.on_pressure_while(move |pressure| Some(hook(pressure)));
+    }
+
+    /// As [`on_pressure`](Self::on_pressure), until the hook answers `None`.
+    pub(crate) fn on_pressure_while(
+        &self,
+        hook: impl Fn(&Pressure) -> Option<usize> + Send + Sync + 'static,
+    ) {
+        self.inner.hooks().push(Arc::new(hook));
     }
 
     /// Waits until a sandbox that costs `cost` may start, at most until `deadline`. With a deadline that has passed it
@@ -490,11 +498,21 @@ impl Inner {
 
     /// Asks for idle sandboxes to be given up. Answers whether some are. Called without the lock.
     fn relieve(&self, short: &Shortage) -> bool {
-        let hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match hook {
-            Some(hook) if short.is_helped_by_idle() => hook(&Pressure { short: short.clone() }) > 0,
-            _ => false,
+        if !short.is_helped_by_idle() {
+            return false;
         }
+        let (hooks, pressure) = (self.hooks().clone(), Pressure { short: short.clone() });
+        hooks.iter().any(|hook| match hook(&pressure) {
+            Some(count) => count > 0,
+            None => {
+                self.hooks().retain(|other| !Arc::ptr_eq(other, hook));
+                false
+            }
+        })
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Vec<Arc<Hook>>> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks after those who wait: reads the machine again where that may help, and asks for idle sandboxes. Ends with

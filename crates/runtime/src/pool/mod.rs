@@ -1,4 +1,4 @@
-//! Sandboxes made ahead of need: [`Pool`].
+//! Sandboxes made ahead of need: [`SandboxPool`], the forks of a template, and [`Pool`], which it is made of.
 //!
 //! ```text
 //!                       make()                    claim: apply()
@@ -28,6 +28,7 @@ mod config;
 mod demand;
 mod error;
 mod keeper;
+mod sandboxes;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,7 @@ use self::config::Reason;
 pub use self::config::{PoolConfig, PoolStats, Retired};
 use self::demand::Demand;
 pub use self::error::{ClaimError, RefillError, RefillFailure};
+pub use self::sandboxes::{Ask, MakeError, PooledSandbox, SandboxPool, SandboxPoolConfig};
 
 /// Makes and keeps what a [`Pool`] hands out.
 ///
