@@ -13,29 +13,52 @@
 
 mod agent;
 mod backend;
+mod burst;
 mod checkpoint;
+mod descriptors;
 mod environment;
 mod figures;
+mod finding;
 mod floors;
+mod footprint;
+mod interrupt;
 mod proc;
 mod progress;
 mod report;
 mod scale;
 mod scenario;
 mod schema;
+mod spawn;
 mod stats;
+mod timing;
 mod usage;
+mod warm_life;
 
 pub use agent::{Life, OperationSample, Outcome, SandboxSample};
 pub use backend::Backend;
+pub use burst::Burst;
 pub use environment::Environment;
 pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE, Skipped};
-pub use floors::{Floors, KvmProbe, KvmSample};
+pub use finding::{Finding, Header, Tally, TemplateFacts, check_json_path, write_json};
+pub use floors::{BareVm, FloorSamples, Floors, KvmProbe, KvmSample, MeasuredFloors, Ratio};
+pub use footprint::{Footprint, Held};
+pub use interrupt::Interrupted;
 pub use lg_runtime::Leftovers;
 pub use scale::{ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
 pub use schema::{AgentResult, Concurrent, Criterion, MeanExits, Resources, Scaling};
+pub use spawn::{SpawnConfig, SpawnFinding};
 pub use stats::Summary;
+pub use warm_life::{Phases, WarmLife};
+
+/// What every measurement of warm sandboxes needs.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// Starts the vmms of templates.
+    pub launcher: lg_runtime::Launcher,
+    /// Measures the floor.
+    pub bare_vm: BareVm,
+}
 
 /// A duration in milliseconds.
 fn ms(duration: std::time::Duration) -> f64 {

@@ -90,7 +90,7 @@ impl Files {
 }
 
 /// The same with at most four decimals: for milliseconds, finer than the clock is steady.
-fn rounded(value: serde_json::Value) -> serde_json::Value {
+pub(crate) fn rounded(value: serde_json::Value) -> serde_json::Value {
     use serde_json::{Number, Value};
     match value {
         Value::Number(number) if number.is_f64() => {

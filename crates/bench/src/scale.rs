@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lg_runtime::{Census, Leftovers};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::agent::{self, Life, Outcome, Plan};
@@ -23,11 +22,9 @@ use crate::schema::{
 };
 use crate::stats::{Summary, mean, median};
 use crate::usage::CpuTime;
-use crate::{ms, proc};
+use crate::{descriptors, ms, proc};
 
 const MAX_AGENTS: usize = 10_000;
-/// What one agent needs of this process: control socket, three pipes, a pidfd, and some room.
-const DESCRIPTORS_PER_AGENT: u64 = 8;
 /// How often the single agent is run at least: everything else is compared with it.
 const MIN_BASELINE_REPETITIONS: usize = 5;
 /// How many bare virtual machines are made for the floor.
@@ -113,7 +110,7 @@ impl ScaleConfig {
         let most = self.agents.iter().copied().max().unwrap_or(0);
         ensure!(most <= MAX_AGENTS, "--agents {most}: at most {MAX_AGENTS} at once are possible");
         ensure!(!self.agents.contains(&0), "--agents must be at least 1");
-        allow_descriptors(most)?;
+        descriptors::allow(most)?;
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot make the directory {}", self.out.display()))?;
         let kvm_kind = self.kvm.map(|probe| probe().context("cannot make a virtual machine")).transpose()?;
@@ -235,21 +232,6 @@ impl ScaleConfig {
 
 fn seconds(timestamp: jiff::Timestamp) -> String {
     timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Raises this process's own limit of open files as far as is needed and allowed.
-fn allow_descriptors(agents: usize) -> Result<()> {
-    let needed = 256 + agents as u64 * DESCRIPTORS_PER_AGENT;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        ensure!(
-            current >= needed,
-            "{agents} agents need {needed} open files, the limit is {current}: raise it with `ulimit -Hn {needed}`"
-        );
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })?;
-    }
-    Ok(())
 }
 
 /// Starts `checkpoints.len()` agents at once and waits for all of them.

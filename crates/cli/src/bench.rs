@@ -2,18 +2,60 @@
 
 use std::io::Write;
 
-use anyhow::Result;
-use lg_bench::{Backend, FiguresConfig, KvmProbe, KvmSample, ScaleConfig, Scenario};
-use lg_runtime::Launcher;
+use anyhow::{Context, Result};
+use lg_bench::{
+    Backend, BareVm, Bench, FiguresConfig, Finding, Interrupted, KvmProbe, KvmSample, ScaleConfig, Scenario,
+    SpawnConfig,
+};
+use lg_runtime::{Launcher, TemplateSpec};
 
-use crate::args::{BenchVerb, FiguresOptions, ScaleOptions};
+use crate::bench_args::{BenchVerb, FiguresOptions, Output, ScaleOptions, SpawnOptions, TemplateName};
 use crate::complain;
 
+/// The exit status of a run that was interrupted: that of a program which SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
-    match verb {
+    let result = match verb {
         BenchVerb::Scale(options) => scale(options),
+        BenchVerb::Spawn(options) => spawn(&options),
         BenchVerb::Figures(options) => figures(&options),
+    };
+    match result {
+        Err(error) if error.is::<Interrupted>() => {
+            complain(&error.to_string());
+            Ok(INTERRUPTED)
+        }
+        result => result,
     }
+}
+
+fn spawn(options: &SpawnOptions) -> Result<u8> {
+    let template = match options.template {
+        TemplateName::Python => TemplateSpec::python(),
+        TemplateName::Base => TemplateSpec::base(),
+    };
+    measure(&options.output, |bench| {
+        let SpawnOptions { count, concurrency, burst, .. } = *options;
+        SpawnConfig { bench, template, count, concurrency, burst }.run()
+    })
+}
+
+/// Measures, shows the tables, writes the file.
+fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) -> Result<u8> {
+    if let Some(path) = &output.json {
+        lg_bench::check_json_path(path)?;
+    }
+    let hardware = lg_kvm::probe().context("cannot make a virtual machine")?;
+    let bare_vm = BareVm::new(kind_name(hardware.kind), move || Ok(lg_kvm::bare_life(hardware)?));
+    let finding = run(Bench { launcher: Launcher::current_exe(), bare_vm })?;
+    writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
+    if let Some(path) = &output.json {
+        lg_bench::write_json(path, &finding)?;
+    }
+    let tally = finding.tally();
+    tally.complaints().iter().for_each(|complaint| complain(complaint));
+    Ok(u8::from(!tally.is_clean()))
 }
 
 fn scale(options: ScaleOptions) -> Result<u8> {
