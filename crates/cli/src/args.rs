@@ -306,8 +306,15 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 6] =
-            [&[], &["run"], &["doctor"], &["bench", "scale"], &["bench", "spawn"], &["bench", "figures"]];
+        let verbs: [&[&str]; 7] = [
+            &[],
+            &["run"],
+            &["doctor"],
+            &["bench", "scale"],
+            &["bench", "spawn"],
+            &["bench", "fork"],
+            &["bench", "figures"],
+        ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));
     }
 }

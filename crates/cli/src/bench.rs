@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, FiguresConfig, Finding, Interrupted, KvmProbe, KvmSample, ScaleConfig, Scenario,
-    SpawnConfig,
+    Backend, BareVm, Bench, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe, KvmSample,
+    ScaleConfig, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
@@ -19,6 +19,9 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
     let result = match verb {
         BenchVerb::Scale(options) => scale(options),
         BenchVerb::Spawn(options) => spawn(&options),
+        BenchVerb::Fork(options) => measure(&options.output, |bench| {
+            ForkConfig { bench, count: options.count, state_bytes: options.state }.run()
+        }),
         BenchVerb::Figures(options) => figures(&options),
     };
     match result {

@@ -23,6 +23,8 @@ pub(crate) enum BenchVerb {
     /// Beside it, in the same run, a process and a bare VM: what the machine itself takes. Then many requests at
     /// once, and the memory of a fork.
     Spawn(SpawnOptions),
+    /// Measure the live fork of an agent that holds state
+    Fork(ForkOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
 }
@@ -63,6 +65,22 @@ pub(crate) struct SpawnOptions {
     /// How many requests at the same moment, in a section of its own; 0 leaves it out
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) burst: usize,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench fork`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct ForkOptions {
+    /// How many forks
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) count: usize,
+
+    /// How much memory the agent has filled
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "20M")]
+    pub(crate) state: u64,
 
     #[command(flatten)]
     pub(crate) output: Output,
