@@ -306,13 +306,14 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 7] = [
+        let verbs: [&[&str]; 8] = [
             &[],
             &["run"],
             &["doctor"],
             &["bench", "scale"],
             &["bench", "spawn"],
             &["bench", "fork"],
+            &["bench", "claim"],
             &["bench", "figures"],
         ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe, KvmSample,
-    ScaleConfig, Scenario, SpawnConfig,
+    Backend, BareVm, Bench, ClaimConfig, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
+    KvmSample, ScaleConfig, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
@@ -21,6 +21,9 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         BenchVerb::Spawn(options) => spawn(&options),
         BenchVerb::Fork(options) => measure(&options.output, |bench| {
             ForkConfig { bench, count: options.count, state_bytes: options.state }.run()
+        }),
+        BenchVerb::Claim(options) => measure(&options.output, |bench| {
+            ClaimConfig { bench, count: options.count, ready: options.ready }.run()
         }),
         BenchVerb::Figures(options) => figures(&options),
     };

@@ -25,6 +25,8 @@ pub(crate) enum BenchVerb {
     Spawn(SpawnOptions),
     /// Measure the live fork of an agent that holds state
     Fork(ForkOptions),
+    /// Measure claims from a pool of ready sandboxes
+    Claim(ClaimOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
 }
@@ -81,6 +83,22 @@ pub(crate) struct ForkOptions {
     /// How much memory the agent has filled
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "20M")]
     pub(crate) state: u64,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench claim`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct ClaimOptions {
+    /// How many claims
+    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    pub(crate) count: usize,
+
+    /// How many sandboxes are kept ready
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) ready: usize,
 
     #[command(flatten)]
     pub(crate) output: Output,
