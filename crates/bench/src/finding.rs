@@ -108,6 +108,13 @@ impl Tally {
         }
     }
 
+    pub(crate) fn add(&mut self, other: Self) {
+        self.lives += other.lives;
+        self.failures += other.failures;
+        other.errors.into_iter().for_each(|error| self.note(error));
+        self.leftovers = self.leftovers.max(other.leftovers);
+    }
+
     fn note(&mut self, error: String) {
         if self.errors.len() < KEPT_ERRORS {
             self.errors.push(error);
@@ -207,8 +214,12 @@ mod tests {
         for number in 0..20 {
             assert_eq!(tally.count::<()>(Err(anyhow::anyhow!("error {number}"))), None);
         }
-        assert_eq!(tally.complaints()[0], "20 of 21 lives failed");
-        assert!(!tally.is_clean());
+        let mut sum = Tally { lives: 5, ..Tally::default() };
+        sum.add(tally);
+        assert_eq!((sum.lives, sum.failures, sum.errors.len()), (26, 20, 10));
+        assert_eq!(sum.errors[0], "error 0");
+        assert_eq!(sum.complaints()[0], "20 of 26 lives failed");
+        assert!(!sum.is_clean());
     }
 
     #[test]

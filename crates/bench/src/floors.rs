@@ -146,6 +146,30 @@ pub struct Ratio {
     pub p99: f64,
 }
 
+/// How many pairs of a bare VM's life and a process's life this machine does in a second, `concurrency` at once.
+///
+/// # Errors
+/// When one cannot be measured.
+pub(crate) fn pairs_per_second(bare_vm: &BareVm, concurrency: usize, period: Duration) -> Result<f64> {
+    let started = Instant::now();
+    let worker = || -> Result<usize> {
+        let mut pairs = 0;
+        while started.elapsed() < period {
+            bare_vm.life_ms()?;
+            process_life_ms()?;
+            pairs += 1;
+        }
+        Ok(pairs)
+    };
+    let pairs = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..concurrency).map(|_| scope.spawn(worker)).collect();
+        // A panic of the harness itself is passed on.
+        let results = workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        results.sum::<Result<usize>>()
+    })?;
+    Ok(pairs as f64 / started.elapsed().as_secs_f64())
+}
+
 /// The floors of one run, in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Floors {
@@ -205,6 +229,15 @@ mod tests {
         assert!((ratio.p50 - 3.0).abs() < 1e-12);
         assert!((ratio.p99 - 9.0 / 3.98).abs() < 1e-12);
         assert_eq!(floors.ratio(None), None);
+    }
+
+    #[test]
+    fn pairs_are_counted_over_all_threads() {
+        let vm = BareVm::new("pvm", || Ok(Duration::from_millis(1)));
+        let rate = pairs_per_second(&vm, 2, Duration::from_millis(50)).unwrap();
+        assert!(rate > 1.0, "{rate}");
+        let broken = BareVm::new("pvm", || anyhow::bail!("no"));
+        assert!(pairs_per_second(&broken, 2, Duration::from_millis(50)).is_err());
     }
 
     #[tokio::test(flavor = "multi_thread")]

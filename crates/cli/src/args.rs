@@ -306,7 +306,7 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 8] = [
+        let verbs: [&[&str]; 9] = [
             &[],
             &["run"],
             &["doctor"],
@@ -314,6 +314,7 @@ mod tests {
             &["bench", "spawn"],
             &["bench", "fork"],
             &["bench", "claim"],
+            &["bench", "lives"],
             &["bench", "figures"],
         ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use lg_bench::{
     Backend, BareVm, Bench, ClaimConfig, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
-    KvmSample, ScaleConfig, Scenario, SpawnConfig,
+    KvmSample, LivesConfig, ScaleConfig, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
@@ -24,6 +24,9 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         }),
         BenchVerb::Claim(options) => measure(&options.output, |bench| {
             ClaimConfig { bench, count: options.count, ready: options.ready }.run()
+        }),
+        BenchVerb::Lives(options) => measure(&options.output, |bench| {
+            LivesConfig { bench, seconds: options.seconds, concurrency: options.concurrency }.run()
         }),
         BenchVerb::Figures(options) => figures(&options),
     };

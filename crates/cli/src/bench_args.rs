@@ -27,6 +27,8 @@ pub(crate) enum BenchVerb {
     Fork(ForkOptions),
     /// Measure claims from a pool of ready sandboxes
     Claim(ClaimOptions),
+    /// Measure how many complete lives a second this machine sustains
+    Lives(LivesOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
 }
@@ -99,6 +101,22 @@ pub(crate) struct ClaimOptions {
     /// How many sandboxes are kept ready
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) ready: usize,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench lives`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct LivesOptions {
+    /// How long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) seconds: u64,
+
+    /// How many lives at a time [default: two for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
 
     #[command(flatten)]
     pub(crate) output: Output,
