@@ -1,8 +1,10 @@
-//! The scale harness: agents that do real work, N at once, measured from outside.
+//! The scale harness: agents that do real work, N at once, measured from outside; and what a warm sandbox takes.
 //!
 //! - [`ScaleConfig::run`] is `luminaguard bench scale`: the life of an agent is *spawn* (from the request until its
-//!   program answered hello), *execute* (the operations of a [`Scenario`], every answer checked against one
-//!   computed here) and *clean-up* (until its process is reaped).
+//!   interpreter answered for the first time), *execute* (the operations of a [`Scenario`], every answer checked
+//!   against one computed here) and *clean-up* (until its process is reaped).
+//! - [`SpawnConfig::run`], [`ForkConfig::run`], [`ClaimConfig::run`] and [`LivesConfig::run`] are `bench spawn`, `fork`, `claim`
+//!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
 //!
 //! Nothing is estimated: a figure that cannot be measured on this host is absent from the result files. Times come
@@ -14,6 +16,7 @@
 mod agent;
 mod backend;
 mod burst;
+mod cell_driver;
 mod checkpoint;
 mod claim;
 mod descriptors;
@@ -24,6 +27,7 @@ mod floors;
 mod footprint;
 mod fork;
 mod interrupt;
+mod line_driver;
 mod lives;
 mod proc;
 mod progress;

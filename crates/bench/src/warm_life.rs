@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use lg_runtime::{Sandbox, Template};
+use lg_runtime::{Sandbox, Stats, Template};
 use serde::Serialize;
 
 use crate::floors::MeasuredFloors;
@@ -120,6 +120,11 @@ pub(crate) async fn answer(sandbox: &mut Sandbox) -> Result<()> {
 /// Ends a sandbox, and sees to it that it ended in order.
 pub(crate) async fn end(mut sandbox: Sandbox) -> Result<()> {
     let report = sandbox.kill().await.context("destroy")?;
+    // A vmm always says what it did, unless it had to be killed.
+    ensure!(
+        report.stats != Stats::default(),
+        "destroy: the vmm did not end when it was told to, and was killed"
+    );
     match report.outcome.failure_message() {
         Some(message) => bail!("destroy: {message}"),
         None => Ok(()),

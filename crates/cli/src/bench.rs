@@ -68,10 +68,10 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
 }
 
 fn scale(options: ScaleOptions) -> Result<u8> {
-    let (backend, kvm) = if options.native {
-        (Backend::Native, None)
-    } else {
-        (Backend::Sandbox(Launcher::current_exe()), Some(bare_vm as KvmProbe))
+    let (backend, kvm) = match (options.native, options.cold) {
+        (true, _) => (Backend::Native, None),
+        (false, true) => (Backend::Cold(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
+        (false, false) => (Backend::Warm(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
     };
     let config = ScaleConfig {
         agents: options.agents,
@@ -89,8 +89,14 @@ fn scale(options: ScaleOptions) -> Result<u8> {
     for file in &outcome.files {
         writeln!(stdout, "{}", file.display())?;
     }
-    for criterion in outcome.scaling.criteria.iter().filter(|criterion| !criterion.passed) {
-        complain(&format!("{}: {} instead of {}", criterion.name, criterion.measured, criterion.target));
+    for criterion in &outcome.scaling.criteria {
+        match criterion.target {
+            None => writeln!(stdout, "{}: {:.1} {}", criterion.name, criterion.measured, criterion.unit)?,
+            Some(target) if !criterion.passed => {
+                complain(&format!("{}: {} instead of {target}", criterion.name, criterion.measured));
+            }
+            Some(_) => {}
+        }
     }
     let failed = !outcome.is_clean() || options.check && !outcome.criteria_hold();
     Ok(u8::from(failed))

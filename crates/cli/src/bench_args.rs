@@ -16,7 +16,8 @@ interrupted.";
 pub(crate) enum BenchVerb {
     /// Run many agents at once, each in a micro-VM of its own, and measure their lives
     ///
-    /// An agent is a Python interpreter that does ten operations, each with an answer that is checked.
+    /// An agent is a Python interpreter that does ten operations, each with an answer that is checked. It is forked from
+    /// a warm template.
     Scale(ScaleOptions),
     /// Measure how long a sandbox takes: forked from a warm template, asked, answered, destroyed
     ///
@@ -125,7 +126,8 @@ pub(crate) struct LivesOptions {
 /// The options of `bench scale`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done."
+    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done, \
+    130 if it was interrupted."
 )]
 pub(crate) struct ScaleOptions {
     /// How many agents at once; several numbers are measured one after the other
@@ -144,9 +146,13 @@ pub(crate) struct ScaleOptions {
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
     pub(crate) memory: u64,
 
-    /// How long an agent may live
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
-    pub(crate) deadline: Duration,
+    /// How long an agent may live [default: 60s, or a second for each of those at once if that is more]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Start a new VM with a new interpreter for each agent, instead of forking a warm template
+    #[arg(long, conflicts_with = "native")]
+    pub(crate) cold: bool,
 
     /// Run the agents as plain processes, without sandboxes, for comparison
     #[arg(long)]
