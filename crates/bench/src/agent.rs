@@ -3,19 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use lg_runtime::Report;
+use anyhow::{Context, Result, anyhow, bail};
+use lg_runtime::{Report, Stats};
 use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
-use crate::backend::{Backend, Limits, Program};
+use crate::backend::{Ground, Interpreter, Limits, clip};
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::ms;
-use crate::scenario::{Scenario, call_tool};
-
-/// The longest line that an agent may answer, in bytes.
-const MAX_LINE_BYTES: usize = 1 << 20;
+use crate::scenario::Scenario;
 
 /// How an agent's life went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -32,7 +27,7 @@ pub enum Outcome {
 /// What one agent's life measured. Times are in milliseconds of wall clock.
 #[derive(Debug, Clone, Serialize)]
 pub struct Life {
-    /// From the request until the program answered its first hello.
+    /// From the request until the agent's interpreter answered for the first time.
     pub spawn_ms: f64,
     /// From then until the answer to the last operation.
     pub execute_ms: f64,
@@ -47,7 +42,7 @@ pub struct Life {
     /// Why it did not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What the sandbox reported.
+    /// What the sandbox reported; absent when its vmm had to be killed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxSample>,
     /// The process on the host.
@@ -98,7 +93,8 @@ impl From<&Report> for SandboxSample {
 /// What all agents of a run share.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) backend: Backend,
+    /// What agents stand on.
+    pub(crate) ground: Ground,
     pub(crate) scenario: Scenario,
     pub(crate) limits: Limits,
     /// The parent of the agents' directories, as they see it.
@@ -125,8 +121,8 @@ pub(crate) async fn live(plan: Arc<Plan>, seed: u64, requested: Instant, mut che
         pid: None,
     };
     let deadline = plan.limits.deadline.saturating_sub(requested.elapsed());
-    let mut program = None;
-    let work = work(&plan, seed, requested, &mut life, &mut program, &mut checkpoint);
+    let mut interpreter = None;
+    let work = work(&plan, seed, requested, &mut life, &mut interpreter, &mut checkpoint);
     let result = match tokio::time::timeout(deadline, work).await {
         Ok(result) => result,
         Err(_) => {
@@ -142,11 +138,11 @@ pub(crate) async fn live(plan: Arc<Plan>, seed: u64, requested: Instant, mut che
     } else {
         life.spawn_ms = ms(worked);
     }
-    let ended = match program {
-        Some(program) => program.end().await,
+    let ended = match interpreter {
+        Some(interpreter) => interpreter.end().await,
         None => Ok((None, String::new())),
     };
-    if let Backend::Native = plan.backend {
+    if let Ground::Native = plan.ground {
         // A sandbox takes its files with it.
         let _ = tokio::fs::remove_dir_all(plan.directory_of(seed)).await;
     }
@@ -155,7 +151,9 @@ pub(crate) async fn live(plan: Arc<Plan>, seed: u64, requested: Instant, mut che
     let mut errors: Vec<String> = result.err().into_iter().map(|error| format!("{error:#}")).collect();
     match ended {
         Ok((report, stderr)) => {
-            life.sandbox = report.as_ref().map(SandboxSample::from);
+            // A vmm that had to be killed says nothing of what it did.
+            let told = report.as_ref().filter(|report| report.stats != Stats::default());
+            life.sandbox = told.map(SandboxSample::from);
             if !errors.is_empty() {
                 errors.extend(report.and_then(|r| r.outcome.failure_message().map(str::to_owned)));
                 errors.extend((!stderr.is_empty()).then(|| format!("standard error: {stderr}")));
@@ -177,24 +175,19 @@ async fn work(
     seed: u64,
     requested: Instant,
     life: &mut Life,
-    program: &mut Option<Program>,
+    interpreter: &mut Option<Interpreter>,
     checkpoint: &mut Checkpoint,
 ) -> Result<()> {
     let steps = plan.scenario.steps(seed, &plan.directory_of(seed))?;
-    let started =
-        Program::start(&plan.backend, &plan.scenario.command(), plan.limits).await.context("spawn")?;
-    let program = program.insert(started);
-    life.pid = program.pid();
-    let mut lines = BufReader::new(&mut program.stdout);
-    let stdin = &mut program.stdin;
-    send(stdin, &json!({ "hello": seed })).await.context("hello")?;
-    let answer = receive(&mut lines).await.context("hello")?;
-    ensure!(answer == json!({ "hello": seed }), "hello: unexpected answer {answer}");
+    let started = Interpreter::start(&plan.ground, &plan.scenario, plan.limits).await.context("spawn")?;
+    let interpreter = interpreter.insert(started);
+    life.pid = interpreter.pid();
+    interpreter.hello(seed).await.context("hello")?;
     life.spawn_ms = ms(requested.elapsed());
     checkpoint.reach(Stage::Alive, life.pid).await;
     for step in steps {
         let asked = Instant::now();
-        let answer = operate(stdin, &mut lines, &step.cell).await.with_context(|| step.name.clone())?;
+        let answer = interpreter.operate(&step.cell).await.with_context(|| step.name.clone())?;
         life.operations.push(OperationSample { name: step.name.clone(), ms: ms(asked.elapsed()) });
         if answer != step.expected {
             life.operations.pop();
@@ -203,62 +196,4 @@ async fn work(
     }
     checkpoint.reach(Stage::Worked, life.pid).await;
     Ok(())
-}
-
-/// Has one cell evaluated, and answers the tools that it calls meanwhile.
-async fn operate(
-    stdin: &mut (impl AsyncWriteExt + Unpin),
-    lines: &mut (impl AsyncBufReadExt + Unpin),
-    cell: &str,
-) -> Result<Value> {
-    send(stdin, &json!({ "cell": cell })).await?;
-    loop {
-        let answer = receive(lines).await?;
-        if let Some(name) = answer.get("tool").and_then(Value::as_str) {
-            let value = call_tool(name, answer.get("argument").unwrap_or(&Value::Null));
-            let value = value.with_context(|| format!("no such tool: {name:?}"))?;
-            send(stdin, &json!({ "value": value })).await?;
-        } else if let Some(value) = answer.get("value") {
-            return Ok(value.clone());
-        } else {
-            bail!("{}", answer.get("error").and_then(Value::as_str).unwrap_or("an answer without a value"));
-        }
-    }
-}
-
-async fn send(stdin: &mut (impl AsyncWriteExt + Unpin), message: &Value) -> Result<()> {
-    let mut line = message.to_string();
-    line.push('\n');
-    stdin.write_all(line.as_bytes()).await?;
-    stdin.flush().await?;
-    Ok(())
-}
-
-async fn receive(lines: &mut (impl AsyncBufReadExt + Unpin)) -> Result<Value> {
-    let mut line = Vec::new();
-    loop {
-        let available = lines.fill_buf().await?;
-        ensure!(!available.is_empty(), "the program ended");
-        let end = available.iter().position(|&byte| byte == b'\n');
-        let taken = end.map_or(available.len(), |at| at + 1);
-        line.extend_from_slice(&available[..taken]);
-        lines.consume(taken);
-        if end.is_some() {
-            return serde_json::from_slice(&line).with_context(|| {
-                format!(
-                    "not a line of JSON: {}",
-                    clip(&Value::String(String::from_utf8_lossy(&line).into_owned()))
-                )
-            });
-        }
-        ensure!(line.len() <= MAX_LINE_BYTES, "an answer of more than {MAX_LINE_BYTES} bytes");
-    }
-}
-
-fn clip(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(200) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text,
-    }
 }

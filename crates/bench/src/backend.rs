@@ -1,19 +1,23 @@
-//! Where an agent's program runs: in a micro-VM, or as a plain process for comparison.
+//! Where agents run, and the interpreter of one agent, however it is talked to.
 
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use lg_runtime::{Launcher, Report, Sandbox, SandboxSpec, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
+use anyhow::{Context, Result, ensure};
+use lg_runtime::{Launcher, Report, Template, TemplateSpec, WarmUp};
+use serde_json::{Value, json};
+
+use crate::cell_driver::{CellDriver, PRELUDE};
+use crate::line_driver::LineDriver;
+use crate::scenario::Scenario;
 
 /// Where agents run.
 #[derive(Debug, Clone)]
 pub enum Backend {
-    /// Each in a micro-VM of its own, whose vmm is started by this launcher.
-    Sandbox(Launcher),
+    /// Each in a micro-VM that is forked from a warm Python template. The template's vmm is started by this launcher.
+    Warm(Launcher),
+    /// Each in a micro-VM of its own that starts cold, whose vmm is started by this launcher.
+    Cold(Launcher),
     /// Each as a plain process of the host: the baseline, without any isolation.
     Native,
 }
@@ -22,105 +26,34 @@ impl Backend {
     /// Its name in reports.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Sandbox(_) => "sandbox",
+            Self::Warm(_) => "warm",
+            Self::Cold(_) => "cold",
             Self::Native => "native",
         }
     }
+
+    /// Makes what the agents stand on.
+    pub(crate) async fn prepare(&self, memory_bytes: u64) -> Result<Ground> {
+        Ok(match self {
+            Self::Warm(launcher) => {
+                let warm_up = WarmUp::Python { cell: Some(PRELUDE.to_owned()) };
+                let mut spec = TemplateSpec::new("agent", warm_up);
+                spec.sandbox.memory_bytes = memory_bytes;
+                let template = Template::build(&spec, launcher).await.context("cannot make the template")?;
+                Ground::Template(template.into())
+            }
+            Self::Cold(launcher) => Ground::Cold(launcher.clone()),
+            Self::Native => Ground::Native,
+        })
+    }
 }
 
-const STDERR_KEPT_BYTES: usize = 4096;
-
-/// An agent's program that runs, with its streams.
-pub(crate) struct Program {
-    pub(crate) stdin: Box<dyn AsyncWrite + Send + Unpin>,
-    pub(crate) stdout: Box<dyn AsyncRead + Send + Unpin>,
-    stderr: JoinHandle<String>,
-    body: Body,
-}
-
-enum Body {
-    Sandbox(Box<Sandbox>),
-    Native(Child),
-}
-
-impl Program {
-    pub(crate) async fn start(backend: &Backend, command: &[String], limits: Limits) -> Result<Self> {
-        match backend {
-            Backend::Sandbox(launcher) => {
-                let mut sandbox = Sandbox::builder(command)
-                    .launcher(launcher.clone())
-                    .memory_bytes(limits.memory_bytes)
-                    .timeout(limits.deadline)
-                    .stdin(Stream::Piped)
-                    .stdout(Stream::Piped)
-                    .stderr(Stream::Piped)
-                    .spawn()
-                    .await?;
-                let missing = "a piped stream is missing";
-                let stdin = sandbox.stdin.take().context(missing)?;
-                let stdout = sandbox.stdout.take().context(missing)?;
-                let stderr = sandbox.stderr.take().context(missing)?;
-                Ok(Self {
-                    stdin: Box::new(stdin),
-                    stdout: Box::new(stdout),
-                    stderr: tokio::spawn(keep_end(stderr)),
-                    body: Body::Sandbox(Box::new(sandbox)),
-                })
-            }
-            Backend::Native => {
-                let (program, arguments) = command.split_first().context("a program is missing")?;
-                // The environment is that of a sandbox.
-                let environment = SandboxSpec::new([program]).env;
-                let mut child = Command::new(program)
-                    .args(arguments)
-                    .env_clear()
-                    .envs(environment)
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .kill_on_drop(true)
-                    .spawn()
-                    .with_context(|| format!("cannot start {program}"))?;
-                let missing = "a piped stream is missing";
-                let stdin = child.stdin.take().context(missing)?;
-                let stdout = child.stdout.take().context(missing)?;
-                let stderr = child.stderr.take().context(missing)?;
-                Ok(Self {
-                    stdin: Box::new(stdin),
-                    stdout: Box::new(stdout),
-                    stderr: tokio::spawn(keep_end(stderr)),
-                    body: Body::Native(child),
-                })
-            }
-        }
-    }
-
-    /// The process on the host that holds the program: the vmm, or the program itself.
-    pub(crate) fn pid(&self) -> Option<u32> {
-        match &self.body {
-            Body::Sandbox(sandbox) => Some(sandbox.vmm_pid()),
-            Body::Native(child) => child.id(),
-        }
-    }
-
-    /// Ends the program, waits until its process is reaped, and answers its report (sandboxes have one) and the
-    /// end of what it wrote to standard error.
-    pub(crate) async fn end(self) -> Result<(Option<Report>, String)> {
-        let Self { stdin, stdout, stderr, body } = self;
-        let report = match body {
-            Body::Sandbox(mut sandbox) => Some(sandbox.kill().await?),
-            Body::Native(mut child) => {
-                child.kill().await?;
-                None
-            }
-        };
-        drop((stdin, stdout));
-        // A process that a native program left behind could hold the pipe open.
-        let abort = stderr.abort_handle();
-        let text = tokio::time::timeout(Duration::from_secs(1), stderr).await;
-        abort.abort();
-        Ok((report, text.map(|t| t.unwrap_or_default()).unwrap_or_default()))
-    }
+/// What agents stand on.
+#[derive(Debug, Clone)]
+pub(crate) enum Ground {
+    Template(Arc<Template>),
+    Cold(Launcher),
+    Native,
 }
 
 /// The limits of one agent.
@@ -130,14 +63,87 @@ pub(crate) struct Limits {
     pub(crate) deadline: Duration,
 }
 
-/// Reads all of a stream and keeps the end of it.
-async fn keep_end(mut stream: impl AsyncRead + Unpin) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..n]);
-        let excess = kept.len().saturating_sub(STDERR_KEPT_BYTES);
-        kept.drain(..excess);
+/// The interpreter of one agent.
+pub(crate) enum Interpreter {
+    /// It evaluates cells in the sandbox's code context.
+    Cells(Box<CellDriver>),
+    /// It is the scenario's program, and is talked to in lines.
+    Lines(Box<LineDriver>),
+}
+
+impl Interpreter {
+    pub(crate) async fn start(ground: &Ground, scenario: &Scenario, limits: Limits) -> Result<Self> {
+        Ok(match ground {
+            Ground::Template(template) => {
+                Self::Cells(Box::new(CellDriver::start(template, limits.deadline).await?))
+            }
+            Ground::Cold(launcher) => Self::Lines(Box::new(
+                LineDriver::start_in_sandbox(launcher, &scenario.command(), limits).await?,
+            )),
+            Ground::Native => Self::Lines(Box::new(LineDriver::start_natively(&scenario.command())?)),
+        })
     }
-    String::from_utf8_lossy(&kept).trim_end().to_owned()
+
+    /// Has it answer for the first time.
+    pub(crate) async fn hello(&mut self, seed: u64) -> Result<()> {
+        let answer = match self {
+            Self::Cells(cells) => cells.operate(&format!("result = {{'hello': {seed}}}")).await?,
+            Self::Lines(lines) => lines.hello(seed).await?,
+        };
+        ensure!(answer == json!({ "hello": seed }), "unexpected answer {answer}");
+        Ok(())
+    }
+
+    /// Has one cell evaluated, answers the tools that it calls meanwhile, and answers what it left in `result`.
+    pub(crate) async fn operate(&mut self, cell: &str) -> Result<Value> {
+        match self {
+            Self::Cells(cells) => cells.operate(cell).await,
+            Self::Lines(lines) => lines.operate(cell).await,
+        }
+    }
+
+    /// The process on the host that holds it: the vmm, or itself.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Cells(cells) => Some(cells.pid()),
+            Self::Lines(lines) => lines.pid(),
+        }
+    }
+
+    /// Ends it, waits until its process is reaped, and answers its report (sandboxes have one) and the end of what
+    /// it wrote to standard error.
+    pub(crate) async fn end(self) -> Result<(Option<Report>, String)> {
+        match self {
+            Self::Cells(cells) => cells.end().await.map(|(report, stderr)| (Some(report), stderr)),
+            Self::Lines(lines) => lines.end().await,
+        }
+    }
+}
+
+/// How much of standard error is kept, in bytes.
+const STDERR_KEPT_BYTES: usize = 4096;
+
+/// The end of a standard error.
+#[derive(Debug, Default)]
+pub(crate) struct Tail(Vec<u8>);
+
+impl Tail {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+        let excess = self.0.len().saturating_sub(STDERR_KEPT_BYTES);
+        self.0.drain(..excess);
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0).trim_end().to_owned()
+    }
+}
+
+/// The beginning of a value, for a message.
+pub(crate) fn clip(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text,
+    }
 }

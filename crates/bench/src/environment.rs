@@ -32,7 +32,7 @@ pub struct Environment {
     pub build_profile: String,
     /// The command line of the run.
     pub command_line: Vec<String>,
-    /// Where the agents ran: `sandbox` or `native`.
+    /// Where the agents ran: `warm` (forks of a template), `cold` (a new VM for each) or `native`.
     pub backend: String,
     /// The load averages over 1, 5 and 15 minutes before the run.
     pub load_average: [f64; 3],

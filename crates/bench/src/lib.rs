@@ -1,8 +1,10 @@
-//! The scale harness: agents that do real work, N at once, measured from outside.
+//! The scale harness: agents that do real work, N at once, measured from outside; and what a warm sandbox takes.
 //!
 //! - [`ScaleConfig::run`] is `luminaguard bench scale`: the life of an agent is *spawn* (from the request until its
-//!   program answered hello), *execute* (the operations of a [`Scenario`], every answer checked against one
-//!   computed here) and *clean-up* (until its process is reaped).
+//!   interpreter answered for the first time), *execute* (the operations of a [`Scenario`], every answer checked
+//!   against one computed here) and *clean-up* (until its process is reaped).
+//! - [`SpawnConfig::run`], [`ForkConfig::run`], [`ClaimConfig::run`] and [`LivesConfig::run`] are `bench spawn`, `fork`, `claim`
+//!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
 //!
 //! Nothing is estimated: a figure that cannot be measured on this host is absent from the result files. Times come
@@ -13,29 +15,60 @@
 
 mod agent;
 mod backend;
+mod burst;
+mod cell_driver;
 mod checkpoint;
+mod claim;
+mod descriptors;
 mod environment;
 mod figures;
+mod finding;
 mod floors;
+mod footprint;
+mod fork;
+mod interrupt;
+mod line_driver;
+mod lives;
 mod proc;
 mod progress;
 mod report;
 mod scale;
 mod scenario;
 mod schema;
+mod spawn;
 mod stats;
+mod timing;
 mod usage;
+mod warm_life;
 
 pub use agent::{Life, OperationSample, Outcome, SandboxSample};
 pub use backend::Backend;
+pub use burst::Burst;
+pub use claim::{ClaimConfig, ClaimFinding, ClaimSample};
 pub use environment::Environment;
 pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE, Skipped};
-pub use floors::{Floors, KvmProbe, KvmSample};
+pub use finding::{Finding, Header, Tally, TemplateFacts, check_json_path, write_json};
+pub use floors::{BareVm, FloorSamples, Floors, KvmProbe, KvmSample, MeasuredFloors, Ratio};
+pub use footprint::{Footprint, Held};
+pub use fork::{ForkConfig, ForkFinding, LiveFork};
+pub use interrupt::Interrupted;
 pub use lg_runtime::Leftovers;
+pub use lives::{FloorRate, LivesConfig, LivesFinding, Rate, SustainedLife};
 pub use scale::{ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
 pub use schema::{AgentResult, Concurrent, Criterion, MeanExits, Resources, Scaling};
+pub use spawn::{SpawnConfig, SpawnFinding};
 pub use stats::Summary;
+pub use warm_life::{Phases, WarmLife};
+
+/// What every measurement of warm sandboxes needs.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// Starts the vmms of templates.
+    pub launcher: lg_runtime::Launcher,
+    /// Measures the floor.
+    pub bare_vm: BareVm,
+}
 
 /// A duration in milliseconds.
 fn ms(duration: std::time::Duration) -> f64 {

@@ -51,3 +51,36 @@ impl Drop for Progress {
         }
     }
 }
+
+/// A count of lives on a terminal, nothing elsewhere.
+#[derive(Debug)]
+pub(crate) struct Count(Option<ProgressBar>);
+
+impl Count {
+    /// For `steps` steps of `what`.
+    pub(crate) fn new(what: &str, steps: usize) -> Self {
+        Self(std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(steps as u64);
+            if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} {msg}") {
+                bar.set_style(style);
+            }
+            bar.set_message(what.to_owned());
+            bar
+        }))
+    }
+
+    /// One more is done.
+    pub(crate) fn step(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -90,7 +90,7 @@ impl Files {
 }
 
 /// The same with at most four decimals: for milliseconds, finer than the clock is steady.
-fn rounded(value: serde_json::Value) -> serde_json::Value {
+pub(crate) fn rounded(value: serde_json::Value) -> serde_json::Value {
     use serde_json::{Number, Value};
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -202,13 +202,17 @@ fn write_markdown(text: &mut String, scaling: &Scaling) -> std::fmt::Result {
     markdown_table(text, &COLUMNS, scaling.test_results.iter().map(row))?;
     writeln!(
         text,
-        "\nTimes in milliseconds of wall clock. Each agent is one {}, and does the {} operations of the scenario `{}`; \
-         every answer is checked. *Spawn*: from the request until the agent's program answered its first hello. \
+        "\nTimes in milliseconds of wall clock. Each agent is {}, and does the {} operations of the scenario `{}`; \
+         every answer is checked. *Spawn*: from the request until the agent's interpreter answered for the first time. \
          *Clean-up*: until its process on the host is reaped. *Total*: from the first request to the last clean-up, \
          median over the repetitions. *Speedup*: the time of N agents one after the other (measured at N = 1), \
          divided by the total. *Of ideal*: the speedup divided by what the cores allow; more than 100% where an agent \
          alone needs more CPU time than one among many. *MiB each*: the sum of PSS while all N were alive, divided by N.\n",
-        if environment.backend == "native" { "plain process" } else { "micro-VM" },
+        match environment.backend.as_str() {
+            "warm" => "a micro-VM forked from a warm template",
+            "cold" => "a micro-VM that starts cold",
+            _ => "a plain process",
+        },
         scaling.test_results.first().map_or(0, |r| r.operation_ms.len()),
         scaling.scenario,
     )?;

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lg_runtime::{Census, Leftovers};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
 use crate::agent::{self, Life, Outcome, Plan};
-use crate::backend::{Backend, Limits};
+use crate::backend::{Backend, Ground, Limits};
 use crate::checkpoint::{Checkpoint, Stage, checkpoints};
 use crate::environment::{Environment, cores};
+use crate::finding::TemplateFacts;
 use crate::floors::{Floors, KvmProbe, process_lives_ms};
+use crate::interrupt::block_on;
 use crate::progress::Progress;
 use crate::report::{self, Files};
 use crate::scenario::Scenario;
@@ -23,13 +24,16 @@ use crate::schema::{
 };
 use crate::stats::{Summary, mean, median};
 use crate::usage::CpuTime;
-use crate::{ms, proc};
+use crate::{descriptors, ms, proc};
 
 const MAX_AGENTS: usize = 10_000;
-/// What one agent needs of this process: control socket, three pipes, a pidfd, and some room.
-const DESCRIPTORS_PER_AGENT: u64 = 8;
 /// How often the single agent is run at least: everything else is compared with it.
 const MIN_BASELINE_REPETITIONS: usize = 5;
+/// How long an agent may live, at least, and for each of those at once.
+const LEAST_DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE_EACH: Duration = Duration::from_secs(1);
+/// The number of agents whose total time is told among the criteria.
+const NAMED_AGENTS: usize = 50;
 /// How many bare virtual machines are made for the floor.
 const BARE_LIVES: usize = 10;
 /// How long something may take to go away before it counts as left.
@@ -50,8 +54,8 @@ pub struct ScaleConfig {
     pub scenario: Scenario,
     /// The memory limit of each sandbox, in bytes.
     pub memory_bytes: u64,
-    /// How long an agent may live.
-    pub deadline: Duration,
+    /// How long an agent may live; `None`: a minute, or a second for each of the agents at once if that is more.
+    pub deadline: Option<Duration>,
     /// Measures a bare virtual machine.
     pub kvm: Option<KvmProbe>,
 }
@@ -113,22 +117,21 @@ impl ScaleConfig {
         let most = self.agents.iter().copied().max().unwrap_or(0);
         ensure!(most <= MAX_AGENTS, "--agents {most}: at most {MAX_AGENTS} at once are possible");
         ensure!(!self.agents.contains(&0), "--agents must be at least 1");
-        allow_descriptors(most)?;
+        descriptors::allow(most)?;
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot make the directory {}", self.out.display()))?;
         let kvm_kind = self.kvm.map(|probe| probe().context("cannot make a virtual machine")).transpose()?;
         let kvm_kind = kvm_kind.map(|sample| sample.kind);
         let environment = Environment::look(self.backend.name(), kvm_kind);
         let started = jiff::Timestamp::now();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let (floors, measurements) = runtime.block_on(self.measure())?;
+        let (template, floors, measurements) = block_on(self.measure())?;
         let files = Files::new(&self.out, started);
-        let scaling = self.evaluate(started, environment, floors, &measurements);
+        let scaling = self.evaluate(started, environment, template, floors, &measurements);
         let files = files.write(&scaling, &measurements)?;
         Ok(ScaleOutcome { table: report::table(&scaling.test_results), scaling, files })
     }
 
-    async fn measure(&self) -> Result<(Floors, Vec<Measurement>)> {
+    async fn measure(&self) -> Result<(Option<TemplateFacts>, Floors, Vec<Measurement>)> {
         let mut counts = self.agents.clone();
         counts.sort_unstable();
         counts.dedup();
@@ -141,7 +144,7 @@ impl ScaleConfig {
             tempfile::Builder::new().prefix(&format!("luminaguard-{}-", std::process::id())).tempdir()?;
 
         progress.begin("floors");
-        let native = self.plan(Backend::Native, temporary.path());
+        let native = self.plan(&Ground::Native, 1, temporary.path());
         let mut native_ms = Vec::new();
         if !matches!(self.backend, Backend::Native) {
             for seed in 0..MIN_BASELINE_REPETITIONS as u64 {
@@ -162,7 +165,8 @@ impl ScaleConfig {
 
         // One life is not counted: it fills the caches of the host, and whatever tokio keeps for good.
         progress.begin("warm-up");
-        let plan = self.plan(self.backend.clone(), temporary.path());
+        let ground = self.backend.prepare(self.memory_bytes).await?;
+        let plan = self.plan(&ground, 1, temporary.path());
         let life = agent::live(plan.clone(), 0, Instant::now(), Checkpoint::default()).await;
         if let Some(error) = life.error {
             bail!("the first agent failed: {error}");
@@ -173,6 +177,7 @@ impl ScaleConfig {
         for agents in counts {
             let repetitions =
                 if agents == 1 { self.repetitions.max(MIN_BASELINE_REPETITIONS) } else { self.repetitions };
+            let plan = self.plan(&ground, agents, temporary.path());
             let mut timed = Vec::new();
             for repetition in 1..=repetitions {
                 progress.begin(&format!("{agents} at once, repetition {repetition} of {repetitions}"));
@@ -184,22 +189,28 @@ impl ScaleConfig {
             progress.done(&report::measurement_line(&measurement));
             measurements.push(measurement);
         }
-        Ok((floors, measurements))
+        let template = match &ground {
+            Ground::Template(template) => Some(TemplateFacts::of(template)),
+            Ground::Cold(_) | Ground::Native => None,
+        };
+        Ok((template, floors, measurements))
     }
 
-    fn plan(&self, backend: Backend, temporary: &Path) -> Arc<Plan> {
-        let directory = match backend {
-            Backend::Sandbox(_) => "/tmp".to_owned(),
-            Backend::Native => temporary.to_string_lossy().into_owned(),
+    fn plan(&self, ground: &Ground, agents: usize, temporary: &Path) -> Arc<Plan> {
+        let directory = match ground {
+            Ground::Template(_) | Ground::Cold(_) => "/tmp".to_owned(),
+            Ground::Native => temporary.to_string_lossy().into_owned(),
         };
-        let limits = Limits { memory_bytes: self.memory_bytes, deadline: self.deadline };
-        Arc::new(Plan { backend, scenario: self.scenario.clone(), limits, directory })
+        let deadline = self.deadline.unwrap_or(LEAST_DEADLINE.max(DEADLINE_EACH * agents as u32));
+        let limits = Limits { memory_bytes: self.memory_bytes, deadline };
+        Arc::new(Plan { ground: ground.clone(), scenario: self.scenario.clone(), limits, directory })
     }
 
     fn evaluate(
         &self,
         started: jiff::Timestamp,
         environment: Environment,
+        template: Option<TemplateFacts>,
         floors: Floors,
         measurements: &[Measurement],
     ) -> Scaling {
@@ -215,10 +226,15 @@ impl ScaleConfig {
                 let lives = agents * (result.repetitions + 1);
                 let failed: usize = result.failures.values().sum();
                 let things = result.leftovers.things();
+                let total = (agents == NAMED_AGENTS).then(|| {
+                    Criterion::told(format!("total time of {agents} agents"), result.total_time_ms, "ms")
+                });
                 [
                     Criterion::exactly(format!("lives completed at {agents} agents"), lives, lives - failed),
                     Criterion::exactly(format!("leftovers at {agents} agents"), 0, things),
                 ]
+                .into_iter()
+                .chain(total)
             })
             .collect();
         Scaling {
@@ -226,6 +242,7 @@ impl ScaleConfig {
             schema: SCALING_SCHEMA.to_owned(),
             scenario: self.scenario.name.clone(),
             environment,
+            template,
             floors,
             criteria,
             test_results,
@@ -235,21 +252,6 @@ impl ScaleConfig {
 
 fn seconds(timestamp: jiff::Timestamp) -> String {
     timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// Raises this process's own limit of open files as far as is needed and allowed.
-fn allow_descriptors(agents: usize) -> Result<()> {
-    let needed = 256 + agents as u64 * DESCRIPTORS_PER_AGENT;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        ensure!(
-            current >= needed,
-            "{agents} agents need {needed} open files, the limit is {current}: raise it with `ulimit -Hn {needed}`"
-        );
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })?;
-    }
-    Ok(())
 }
 
 /// Starts `checkpoints.len()` agents at once and waits for all of them.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::Leftovers;
 use crate::agent::Outcome;
 use crate::environment::Environment;
+use crate::finding::TemplateFacts;
 use crate::floors::Floors;
 use crate::stats::Summary;
 
@@ -155,6 +156,9 @@ pub struct Scaling {
     pub scenario: String,
     /// Where it was measured.
     pub environment: Environment,
+    /// The template that the agents were forked from, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateFacts>,
     /// The least that the machine can do, measured in the same run.
     pub floors: Floors,
     /// What was promised, and what was found.
@@ -168,8 +172,9 @@ pub struct Scaling {
 pub struct Criterion {
     /// What is promised.
     pub name: String,
-    /// The promised value.
-    pub target: f64,
+    /// The promised value; absent where nothing is promised and the value is only told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
     /// The value found.
     pub measured: f64,
     /// The unit of both.
@@ -183,10 +188,15 @@ impl Criterion {
     pub(crate) fn exactly(name: String, target: usize, measured: usize) -> Self {
         Self {
             name,
-            target: target as f64,
+            target: Some(target as f64),
             measured: measured as f64,
             unit: "1".to_owned(),
             passed: target == measured,
         }
+    }
+
+    /// A value that is told and promised by nobody.
+    pub(crate) fn told(name: String, measured: f64, unit: &str) -> Self {
+        Self { name, target: None, measured, unit: unit.to_owned(), passed: true }
     }
 }

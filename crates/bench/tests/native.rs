@@ -13,7 +13,7 @@ fn config(out: &std::path::Path) -> ScaleConfig {
         backend: Backend::Native,
         scenario: Scenario::interpreter().unwrap(),
         memory_bytes: 256 << 20,
-        deadline: Duration::from_secs(60),
+        deadline: Some(Duration::from_secs(60)),
         kvm: None,
     }
 }
@@ -76,7 +76,7 @@ fn an_agent_that_hangs_meets_its_deadline() {
     let text =
         include_str!("../scenarios/interpreter.toml").replace("result = sum(values)\n", "while True: pass\n");
     let scenario = Scenario::parse(&text).unwrap();
-    let config = ScaleConfig { scenario, deadline: Duration::from_millis(700), ..config(out.path()) };
+    let config = ScaleConfig { scenario, deadline: Some(Duration::from_millis(700)), ..config(out.path()) };
     let error = config.run().unwrap_err().to_string();
     assert!(error.contains("the deadline of 700ms passed"), "{error}");
 }

@@ -9,6 +9,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lg_control::{Access, Image, Mount, User};
 
+use crate::bench_args::BenchVerb;
 use crate::units::{parse_duration, parse_size};
 
 /// What exit statuses mean, for `--help`.
@@ -131,70 +132,6 @@ pub(crate) struct DoctorOptions {
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum BenchVerb {
-    /// Run many agents at once, each in a micro-VM of its own, and measure their lives
-    ///
-    /// An agent is a Python interpreter that does ten operations, each with an answer that is checked.
-    Scale(ScaleOptions),
-    /// Measure single programs in a sandbox against the same natively
-    Figures(FiguresOptions),
-}
-
-/// The options of `bench scale`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done."
-)]
-pub(crate) struct ScaleOptions {
-    /// How many agents at once; several numbers are measured one after the other
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "5,10,25,50")]
-    pub(crate) agents: Vec<usize>,
-
-    /// How often each number is measured
-    #[arg(long, value_name = "K", default_value_t = 3)]
-    pub(crate) repetitions: usize,
-
-    /// The directory for the result files
-    #[arg(long, value_name = "DIR", default_value = "bench-results")]
-    pub(crate) out: PathBuf,
-
-    /// Memory of each sandbox
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
-    pub(crate) memory: u64,
-
-    /// How long an agent may live
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
-    pub(crate) deadline: Duration,
-
-    /// Run the agents as plain processes, without sandboxes, for comparison
-    #[arg(long)]
-    pub(crate) native: bool,
-
-    /// Exit with status 1 when a criterion fails, too
-    #[arg(long)]
-    pub(crate) check: bool,
-}
-
-/// The options of `bench figures`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done."
-)]
-pub(crate) struct FiguresOptions {
-    /// How often each program is run
-    #[arg(long, value_name = "K", default_value_t = 20)]
-    pub(crate) rounds: usize,
-
-    /// Answer in JSON, with all samples
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Exit with status 1 when a target is missed
-    #[arg(long)]
-    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -364,20 +301,22 @@ mod tests {
     }
 
     #[test]
-    fn agent_counts_are_a_list() {
-        let parsed =
-            Arguments::try_parse_from(["luminaguard", "bench", "scale", "--agents", "1,2,50"]).unwrap();
-        let Verb::Bench(BenchVerb::Scale(options)) = parsed.verb else { panic!("not a scale run") };
-        assert_eq!(options.agents, [1, 2, 50]);
-    }
-
-    #[test]
     fn the_help_reads_as_before() {
         let help = |words: &[&str]| {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 5] = [&[], &["run"], &["doctor"], &["bench", "scale"], &["bench", "figures"]];
+        let verbs: [&[&str]; 9] = [
+            &[],
+            &["run"],
+            &["doctor"],
+            &["bench", "scale"],
+            &["bench", "spawn"],
+            &["bench", "fork"],
+            &["bench", "claim"],
+            &["bench", "lives"],
+            &["bench", "figures"],
+        ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));
     }
 }

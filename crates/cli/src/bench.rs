@@ -2,25 +2,76 @@
 
 use std::io::Write;
 
-use anyhow::Result;
-use lg_bench::{Backend, FiguresConfig, KvmProbe, KvmSample, ScaleConfig, Scenario};
-use lg_runtime::Launcher;
+use anyhow::{Context, Result};
+use lg_bench::{
+    Backend, BareVm, Bench, ClaimConfig, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
+    KvmSample, LivesConfig, ScaleConfig, Scenario, SpawnConfig,
+};
+use lg_runtime::{Launcher, TemplateSpec};
 
-use crate::args::{BenchVerb, FiguresOptions, ScaleOptions};
+use crate::bench_args::{BenchVerb, FiguresOptions, Output, ScaleOptions, SpawnOptions, TemplateName};
 use crate::complain;
 
+/// The exit status of a run that was interrupted: that of a program which SIGINT ended.
+const INTERRUPTED: u8 = 130;
+
 pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
-    match verb {
+    let result = match verb {
         BenchVerb::Scale(options) => scale(options),
+        BenchVerb::Spawn(options) => spawn(&options),
+        BenchVerb::Fork(options) => measure(&options.output, |bench| {
+            ForkConfig { bench, count: options.count, state_bytes: options.state }.run()
+        }),
+        BenchVerb::Claim(options) => measure(&options.output, |bench| {
+            ClaimConfig { bench, count: options.count, ready: options.ready }.run()
+        }),
+        BenchVerb::Lives(options) => measure(&options.output, |bench| {
+            LivesConfig { bench, seconds: options.seconds, concurrency: options.concurrency }.run()
+        }),
         BenchVerb::Figures(options) => figures(&options),
+    };
+    match result {
+        Err(error) if error.is::<Interrupted>() => {
+            complain(&error.to_string());
+            Ok(INTERRUPTED)
+        }
+        result => result,
     }
 }
 
+fn spawn(options: &SpawnOptions) -> Result<u8> {
+    let template = match options.template {
+        TemplateName::Python => TemplateSpec::python(),
+        TemplateName::Base => TemplateSpec::base(),
+    };
+    measure(&options.output, |bench| {
+        let SpawnOptions { count, concurrency, burst, .. } = *options;
+        SpawnConfig { bench, template, count, concurrency, burst }.run()
+    })
+}
+
+/// Measures, shows the tables, writes the file.
+fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) -> Result<u8> {
+    if let Some(path) = &output.json {
+        lg_bench::check_json_path(path)?;
+    }
+    let hardware = lg_kvm::probe().context("cannot make a virtual machine")?;
+    let bare_vm = BareVm::new(kind_name(hardware.kind), move || Ok(lg_kvm::bare_life(hardware)?));
+    let finding = run(Bench { launcher: Launcher::current_exe(), bare_vm })?;
+    writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
+    if let Some(path) = &output.json {
+        lg_bench::write_json(path, &finding)?;
+    }
+    let tally = finding.tally();
+    tally.complaints().iter().for_each(|complaint| complain(complaint));
+    Ok(u8::from(!tally.is_clean()))
+}
+
 fn scale(options: ScaleOptions) -> Result<u8> {
-    let (backend, kvm) = if options.native {
-        (Backend::Native, None)
-    } else {
-        (Backend::Sandbox(Launcher::current_exe()), Some(bare_vm as KvmProbe))
+    let (backend, kvm) = match (options.native, options.cold) {
+        (true, _) => (Backend::Native, None),
+        (false, true) => (Backend::Cold(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
+        (false, false) => (Backend::Warm(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
     };
     let config = ScaleConfig {
         agents: options.agents,
@@ -38,8 +89,14 @@ fn scale(options: ScaleOptions) -> Result<u8> {
     for file in &outcome.files {
         writeln!(stdout, "{}", file.display())?;
     }
-    for criterion in outcome.scaling.criteria.iter().filter(|criterion| !criterion.passed) {
-        complain(&format!("{}: {} instead of {}", criterion.name, criterion.measured, criterion.target));
+    for criterion in &outcome.scaling.criteria {
+        match criterion.target {
+            None => writeln!(stdout, "{}: {:.1} {}", criterion.name, criterion.measured, criterion.unit)?,
+            Some(target) if !criterion.passed => {
+                complain(&format!("{}: {} instead of {target}", criterion.name, criterion.measured));
+            }
+            Some(_) => {}
+        }
     }
     let failed = !outcome.is_clean() || options.check && !outcome.criteria_hold();
     Ok(u8::from(failed))

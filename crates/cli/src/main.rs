@@ -9,6 +9,7 @@
 
 mod args;
 mod bench;
+mod bench_args;
 mod doctor;
 mod guest_probe;
 mod run;

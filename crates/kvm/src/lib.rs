@@ -59,7 +59,7 @@ mod working_set;
 pub use alarm::alarm_signal;
 pub use error::{Kind, StartError};
 pub use platform::{KvmConfig, KvmPlatform};
-pub use probe::{Hardware, Survey, survey};
+pub use probe::{Hardware, Survey, bare_life, survey};
 
 /// Finds out what must be known of this machine's KVM before a platform can be made on it.
 pub fn probe() -> Result<Hardware, StartError> {

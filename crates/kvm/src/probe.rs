@@ -72,6 +72,27 @@ pub fn check(kvm: &Kvm) -> Result<(), StartError> {
     }
 }
 
+/// Makes a bare VM, enters it, takes it down again, and answers how long that took: the floor of every sandbox.
+pub fn bare_life(hardware: Hardware) -> Result<Duration, StartError> {
+    let failed = |error: lg_platform::PlatformError| StartError::Probe { reason: error.to_string() };
+    let kvm = open()?;
+    let start = Instant::now();
+    let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new())?;
+    let (space, mut context) = guest(&mut platform).map_err(failed)?;
+    loop {
+        match platform.switch(space, &mut context, None).map_err(failed)? {
+            Trap::Syscall => break,
+            // Something in this process wanted the thread.
+            Trap::Interrupted => {}
+            trap => {
+                return Err(StartError::Probe { reason: format!("a system call came back as {trap:?}") });
+            }
+        }
+    }
+    drop(platform);
+    Ok(start.elapsed())
+}
+
 const CODE: UserAddr = UserAddr(0x10_000);
 const PROBE_MEMORY: u64 = 1 << 20;
 

@@ -1,0 +1,79 @@
+//! Running a measurement until it is done, or until somebody interrupts it.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// SIGINT or SIGTERM came. Nothing of the run is left, and nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// How long ending what is left may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Runs `work` on a runtime of its own. It is dropped, with all sandboxes that it has, on SIGINT and SIGTERM.
+///
+/// # Errors
+/// [`Interrupted`], and what `work` says.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(until_interrupted(work));
+    // Tasks that are left hold sandboxes: they go with the runtime.
+    runtime.shutdown_timeout(PATIENCE);
+    if result.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+        reap_all();
+    }
+    result
+}
+
+async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => Err(Interrupted.into()),
+        _ = terminate.recv() => Err(Interrupted.into()),
+        result = work => result,
+    }
+}
+
+/// Waits until all children of this process have ended, and reaps them: they were told to end, and nobody else asks for
+/// their statuses any more.
+fn reap_all() {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // One test: a signal is heard by all who listen in this process.
+    #[tokio::test]
+    async fn an_interrupt_ends_the_work() {
+        assert_eq!(until_interrupted(async { Ok(42) }).await.unwrap(), 42);
+        let error = until_interrupted(async {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGINT)?;
+            std::future::pending::<Result<()>>().await
+        });
+        assert!(error.await.unwrap_err().is::<Interrupted>());
+    }
+}

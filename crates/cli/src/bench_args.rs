@@ -1,0 +1,199 @@
+//! The command line of `bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::units::{parse_duration, parse_size};
+
+/// What exit statuses of a measurement mean, for `--help`.
+const EXIT_STATUS_HELP: &str = "\
+Exit status: 0 if every life went well and nothing was left behind, 1 if not, 125 if the run could not be done, 130 if it was
+interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchVerb {
+    /// Run many agents at once, each in a micro-VM of its own, and measure their lives
+    ///
+    /// An agent is a Python interpreter that does ten operations, each with an answer that is checked. It is forked from
+    /// a warm template.
+    Scale(ScaleOptions),
+    /// Measure how long a sandbox takes: forked from a warm template, asked, answered, destroyed
+    ///
+    /// Beside it, in the same run, a process and a bare VM: what the machine itself takes. Then many requests at
+    /// once, and the memory of a fork.
+    Spawn(SpawnOptions),
+    /// Measure the live fork of an agent that holds state
+    Fork(ForkOptions),
+    /// Measure claims from a pool of ready sandboxes
+    Claim(ClaimOptions),
+    /// Measure how many complete lives a second this machine sustains
+    Lives(LivesOptions),
+    /// Measure single programs in a sandbox against the same natively
+    Figures(FiguresOptions),
+}
+
+/// What all measurements of warm sandboxes have.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Write all samples and figures to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The built-in templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TemplateName {
+    /// A Python interpreter; a life evaluates 6*7
+    Python,
+    /// Nothing running; a life runs `true`
+    Base,
+}
+
+/// The options of `bench spawn`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct SpawnOptions {
+    /// How many lives
+    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    pub(crate) count: usize,
+
+    /// What is forked
+    #[arg(long, value_name = "NAME", default_value = "python")]
+    pub(crate) template: TemplateName,
+
+    /// How many lives at a time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) concurrency: usize,
+
+    /// How many requests at the same moment, in a section of its own; 0 leaves it out
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) burst: usize,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench fork`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct ForkOptions {
+    /// How many forks
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    pub(crate) count: usize,
+
+    /// How much memory the agent has filled
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "20M")]
+    pub(crate) state: u64,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench claim`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct ClaimOptions {
+    /// How many claims
+    #[arg(long, value_name = "COUNT", default_value_t = 500)]
+    pub(crate) count: usize,
+
+    /// How many sandboxes are kept ready
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(crate) ready: usize,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench lives`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS_HELP)]
+pub(crate) struct LivesOptions {
+    /// How long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) seconds: u64,
+
+    /// How many lives at a time [default: two for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The options of `bench scale`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done, \
+    130 if it was interrupted."
+)]
+pub(crate) struct ScaleOptions {
+    /// How many agents at once; several numbers are measured one after the other
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "5,10,25,50")]
+    pub(crate) agents: Vec<usize>,
+
+    /// How often each number is measured
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub(crate) repetitions: usize,
+
+    /// The directory for the result files
+    #[arg(long, value_name = "DIR", default_value = "bench-results")]
+    pub(crate) out: PathBuf,
+
+    /// Memory of each sandbox
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
+    pub(crate) memory: u64,
+
+    /// How long an agent may live [default: 60s, or a second for each of those at once if that is more]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) deadline: Option<Duration>,
+
+    /// Start a new VM with a new interpreter for each agent, instead of forking a warm template
+    #[arg(long, conflicts_with = "native")]
+    pub(crate) cold: bool,
+
+    /// Run the agents as plain processes, without sandboxes, for comparison
+    #[arg(long)]
+    pub(crate) native: bool,
+
+    /// Exit with status 1 when a criterion fails, too
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// The options of `bench figures`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done."
+)]
+pub(crate) struct FiguresOptions {
+    /// How often each program is run
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub(crate) rounds: usize,
+
+    /// Answer in JSON, with all samples
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Exit with status 1 when a target is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Arguments, Verb};
+
+    #[test]
+    fn agent_counts_are_a_list() {
+        let parsed =
+            Arguments::try_parse_from(["luminaguard", "bench", "scale", "--agents", "1,2,50"]).unwrap();
+        let Verb::Bench(BenchVerb::Scale(options)) = parsed.verb else { panic!("not a scale run") };
+        assert_eq!(options.agents, [1, 2, 50]);
+    }
+}

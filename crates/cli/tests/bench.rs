@@ -1,0 +1,148 @@
+//! Each verb of `bench` with tiny counts: what it writes, and how it ends. Each test says loudly that it is skipped where there is
+//! no /dev/kvm.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
+
+/// Leaves the test where there is no KVM.
+macro_rules! needs_kvm {
+    () => {
+        if !Path::new("/dev/kvm").exists() {
+            eprintln!("SKIPPED: there is no /dev/kvm on this machine");
+            return;
+        }
+    };
+}
+
+fn bench(words: &[&str]) -> Command {
+    let mut command = Command::new(LUMINAGUARD);
+    command.arg("bench").args(words).stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}\n{}", String::from_utf8_lossy(&output.stdout));
+    output
+}
+
+/// Runs a measurement and answers its table and its file.
+#[track_caller]
+fn measure(words: &[&str]) -> (String, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    let output = succeeds(bench(words).arg("--json").arg(&path));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(found["schema"], format!("luminaguard.bench.{}/1", words[0]));
+    assert!(found["environment"]["cores"].as_u64().is_some_and(|cores| cores >= 1));
+    assert_eq!(found["tally"]["failures"], 0);
+    (String::from_utf8(output.stdout).unwrap(), found)
+}
+
+fn length(value: &Value) -> usize {
+    value.as_array().expect("a list").len()
+}
+
+#[test]
+fn spawns_are_measured_with_their_floors_their_bursts_and_their_memory() {
+    needs_kvm!();
+    let (table, found) = measure(&["spawn", "--count", "4", "--concurrency", "2", "--burst", "3"]);
+    assert!(table.contains("request to answer") && table.contains("nothing left behind"), "{table}");
+    assert_eq!((length(&found["samples"]), length(&found["floors"]["samples"]["kvm_ms"])), (4, 4));
+    assert_eq!(found["burst"]["requests"], 3);
+    let life = &found["samples"][0];
+    let part = |name: &str| life[name].as_f64().unwrap();
+    assert!(part("vmm_ms") > 0.0 && part("vmm_ms") <= part("fork_ms"), "{life}");
+    assert!(part("fork_ms") < part("answered_ms") && part("answered_ms") < part("total_ms"), "{life}");
+    assert!(found["total_ratio"]["p50"].as_f64().is_some_and(|ratio| ratio > 0.0));
+    assert!(found["memory"]["idle"]["pss_mb"]["p50"].as_f64().is_none_or(|mb| mb > 0.0));
+}
+
+#[test]
+fn the_base_template_runs_a_program_in_each_life() {
+    needs_kvm!();
+    let (_, found) = measure(&["spawn", "--count", "2", "--template", "base", "--burst", "0"]);
+    assert_eq!((&found["template"]["name"], &found["burst"]), (&"base".into(), &Value::Null));
+}
+
+#[test]
+fn live_forks_have_the_state_of_the_moment() {
+    needs_kvm!();
+    let (table, found) = measure(&["fork", "--count", "3", "--state", "1M"]);
+    assert!(table.contains("1.0 MiB of state"), "{table}");
+    assert_eq!((length(&found["samples"]), &found["state_mb"]), (3, &1.0.into()));
+    assert!(found["fork_ms"]["p99"].as_f64() < found["answered_ms"]["p99"].as_f64());
+}
+
+#[test]
+fn claims_of_a_full_pool_are_hits() {
+    needs_kvm!();
+    let (_, found) = measure(&["claim", "--count", "4", "--ready", "2"]);
+    assert_eq!((&found["hits"], &found["misses"], &found["ready"]), (&4.into(), &0.into(), &2.into()));
+    assert_eq!(found["samples"][0]["origin"], "ready");
+}
+
+#[test]
+fn lives_are_sustained_and_counted_by_the_second() {
+    needs_kvm!();
+    let (table, found) = measure(&["lives", "--seconds", "2", "--concurrency", "2"]);
+    assert!(table.contains("lives a second"), "{table}");
+    assert_eq!(length(&found["lives_per_second"]["windows"]), 2);
+    assert_eq!(found["tally"]["lives"].as_u64().unwrap() as usize, length(&found["samples"]));
+    assert!(found["floor_per_second"]["before"].as_f64().is_some_and(|rate| rate > 0.0));
+    assert!(found["vmm_cpu_ms"].as_f64().is_some_and(|ms| ms > 0.0));
+}
+
+#[test]
+fn agents_do_their_operations_in_forks_and_in_cold_machines() {
+    needs_kvm!();
+    for backend in ["warm", "cold"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = bench(&["scale", "--agents", "2", "--repetitions", "1", "--out"]);
+        command.arg(directory.path());
+        if backend == "cold" {
+            command.arg("--cold");
+        }
+        succeeds(&mut command);
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        let scaling = files.into_iter().find(|path| path.to_string_lossy().contains("scaling_comprehensive"));
+        let found: Value = serde_json::from_slice(&std::fs::read(scaling.unwrap()).unwrap()).unwrap();
+        assert_eq!(found["environment"]["backend"], backend);
+        assert_eq!(found["template"].is_object(), backend == "warm");
+        for agent in found["test_results"][1]["agent_results"].as_array().unwrap() {
+            assert_eq!((&agent["outcome"], &agent["ops_completed"]), (&"completed".into(), &10.into()));
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_run_ends_at_once_and_writes_nothing() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    let mut run = bench(&["lives", "--seconds", "60", "--json"]);
+    let run = run.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    let pid = run.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(130), "luminaguard: interrupted\n"));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_run() {
+    let output = bench(&["spawn", "--json", "/nowhere/at/all.json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("/nowhere/at is no directory"), "{stderr}");
+}
