@@ -212,6 +212,23 @@ impl Connection {
         let _ = self.tell(Request::Taken { process, fd, bytes }, Vec::new());
     }
 
+    /// Notes that a program has a stream.
+    pub(crate) fn expect(&self, key: StreamKey) {
+        self.link.state().streams.entry(key).or_default();
+    }
+
+    /// Throws away what comes of the streams that `original` has: for a fork, in which nobody holds their other ends.
+    pub(crate) fn ignore_streams_of(&self, original: &Connection) {
+        let keys: Vec<StreamKey> = {
+            let state = original.link.state();
+            state.streams.iter().filter(|(_, stream)| !stream.ended).map(|(key, _)| *key).collect()
+        };
+        let mut state = self.link.state();
+        for key in keys {
+            state.streams.entry(key).or_default().unwanted = true;
+        }
+    }
+
     /// Takes bytes of a stream.
     pub(crate) fn poll_read(
         &self,
@@ -246,9 +263,15 @@ impl Connection {
     pub(crate) fn unwanted(&self, key: StreamKey) {
         let pending = {
             let mut state = self.link.state();
-            let Some(stream) = state.streams.get_mut(&key) else { return };
+            // Nothing may have come of it yet.
+            let stream = state.streams.entry(key).or_default();
             stream.unwanted = true;
-            std::mem::take(&mut stream.buffer).len() + std::mem::take(&mut stream.taken)
+            let pending = std::mem::take(&mut stream.buffer).len() + std::mem::take(&mut stream.taken);
+            if stream.ended {
+                state.streams.remove(&key);
+                return;
+            }
+            pending
         };
         if pending > 0 {
             self.taken(key, pending);
@@ -289,7 +312,13 @@ impl Link {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.unsent.notify_one(),
             // The reader finds out what has become of the vmm; a last report may be waiting there.
             Err(error) if is_closed(&error) => state.outgoing.clear(),
-            Err(error) => return Err(CallError::Message(error.into())),
+            Err(error) => {
+                // The caller is told that it was not sent, so it must not be sent later.
+                if state.outgoing.back().is_some_and(|last| last.sent == 0) {
+                    state.outgoing.pop_back();
+                }
+                return Err(CallError::Message(error.into()));
+            }
         }
         Ok(())
     }
@@ -341,7 +370,10 @@ impl Link {
             return Err(FrameError::Unexpected { what: "the output of too many streams" });
         }
         let stream = state.streams.entry(key).or_default();
-        if bytes.is_empty() {
+        if bytes.is_empty() && stream.unwanted {
+            state.streams.remove(&key);
+            return Ok(());
+        } else if bytes.is_empty() {
             stream.ended = true;
         } else if stream.unwanted {
             drop(state);
@@ -443,4 +475,57 @@ async fn send_rest(link: &Link) {
 
 pub(crate) fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An end of a connection that a test plays the vmm at.
+    fn vmm() -> (Connection, std::os::unix::net::UnixStream) {
+        let (connection, theirs, _) = Connection::pair().unwrap();
+        (connection, std::os::unix::net::UnixStream::from(theirs))
+    }
+
+    async fn read(connection: &Connection, key: StreamKey) -> Vec<u8> {
+        let mut bytes = [0; 100];
+        let mut buffer = tokio::io::ReadBuf::new(&mut bytes);
+        std::future::poll_fn(|cx| connection.poll_read(key, cx, &mut buffer)).await;
+        buffer.filled().to_vec()
+    }
+
+    fn output(process: u32, bytes: &[u8]) -> Event {
+        Event::Output { process, fd: 1, bytes: bytes.to_vec() }
+    }
+
+    #[tokio::test]
+    async fn output_that_is_unwanted_before_it_comes_is_taken_all_the_same() {
+        let (connection, vmm) = vmm();
+        connection.unwanted((7, 1));
+        lg_control::send(&vmm, &output(7, b"xyz")).unwrap();
+        let taken = tokio::task::spawn_blocking(move || {
+            lg_control::recv::<Call>(&vmm, &mut Inbox::default()).unwrap().request
+        });
+        assert_eq!(taken.await.unwrap(), Request::Taken { process: 7, fd: 1, bytes: 3 });
+    }
+
+    #[tokio::test]
+    async fn any_number_of_programs_may_have_written() {
+        let (connection, vmm) = vmm();
+        for process in 0..2 * MAX_STREAMS as u32 {
+            lg_control::send(&vmm, &output(process, b"x")).unwrap();
+            lg_control::send(&vmm, &output(process, b"")).unwrap();
+            let key = (process, 1);
+            assert_eq!(read(&connection, key).await, b"x");
+            // Before or after the end has come.
+            if process % 2 == 0 {
+                assert_eq!(read(&connection, key).await, b"");
+            }
+            connection.unwanted(key);
+        }
+        assert!(connection.end().is_none());
+        lg_control::send(&vmm, &output(0, b"y")).unwrap();
+        assert_eq!(read(&connection, (0, 1)).await, b"y");
+        assert!(connection.link.state().streams.len() < 10);
+    }
 }

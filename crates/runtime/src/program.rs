@@ -101,7 +101,10 @@ impl ProgramBuilder {
         let Reply::Started { process } = reply else { return Err(CallError::Answer) };
         let output = |fd: u32| {
             let is_piped = stdio.get(fd as usize) == Some(&Stdio::Out);
-            is_piped.then(|| GuestOutput { connection: connection.clone(), process, fd })
+            is_piped.then(|| {
+                connection.expect((process, fd));
+                GuestOutput { connection: connection.clone(), process, fd }
+            })
         };
         Ok(GuestProgram { stdout: output(1), stderr: output(2), connection: connection.clone(), process })
     }

@@ -141,6 +141,7 @@ impl Sandbox {
         let started = Instant::now();
         spec.limits.validate()?;
         let (connection, theirs, ready) = Connection::pair().map_err(SpawnError::Launch)?;
+        connection.ignore_streams_of(&original);
         original.tell(Request::Fork(Box::new(spec)), vec![theirs]).map_err(|error| match error {
             CallError::Message(error) => SpawnError::Control(Arc::new(error)),
             _ => SpawnError::OriginalEnded,
@@ -251,8 +252,8 @@ impl Sandbox {
     /// are as they are now, in each fork for itself. This sandbox goes on.
     ///
     /// Descriptors of the host that programs hold are not in the forks: reads find the end of the file, and what
-    /// is written is thrown away. Output of programs that were launched with pipes comes to the fork's own
-    /// handle. Every process that has a handler for SIGCONT gets that signal first, so that it can make
+    /// is written is thrown away. So is what programs write that were launched with pipes, since nobody holds the other ends;
+    /// only the code context goes on in each fork. Every process that has a handler for SIGCONT gets that signal first, so that it can make
     /// new what must not be the same twice; pages marked MADV_WIPEONFORK read as zeros.
     ///
     /// # Errors

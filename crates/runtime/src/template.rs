@@ -183,15 +183,13 @@ impl Template {
         builder.spec.cpu_time = None;
         builder.spec.command = Vec::new();
         let mut sandbox = Sandbox::spawn(builder).await?;
+        let warming_since = Instant::now();
         warm_up(&mut sandbox, spec).await?;
-        if let Some(context) = sandbox.context() {
-            // The first time brings what only the first time does; the second is as in the forks.
-            context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
-            sandbox.connection().call(Request::Rehearse, Vec::new()).await?;
-            let context = sandbox.context().ok_or(CallError::Ended)?;
-            context.rehearse_fork();
-            context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
-        }
+        // What warmed it up may have left something that hangs.
+        let left = spec.warm_up_limit.saturating_sub(warming_since.elapsed());
+        tokio::time::timeout(left, rehearse(&mut sandbox)).await.map_err(|_| {
+            TemplateError::WarmUpTimedOut { limit: spec.warm_up_limit, stderr: String::new() }
+        })??;
         let reply = sandbox.connection().call(Request::Freeze, Vec::new()).await?;
         let Reply::Frozen { memory_bytes } = reply else { return Err(CallError::Answer.into()) };
         Ok(Self {
@@ -285,6 +283,18 @@ impl Template {
     }
 }
 
+/// Does what forks will do first, so that they find its memory made ready.
+async fn rehearse(sandbox: &mut Sandbox) -> Result<(), TemplateError> {
+    let Some(context) = sandbox.context() else { return Ok(()) };
+    // The first time brings what only the first time does; the second is as in the forks.
+    context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
+    sandbox.connection().call(Request::Rehearse, Vec::new()).await?;
+    let context = sandbox.context().ok_or(CallError::Ended)?;
+    context.rehearse_fork();
+    context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
+    Ok(())
+}
+
 async fn warm_up(sandbox: &mut Sandbox, spec: &TemplateSpec) -> Result<(), TemplateError> {
     let limit = spec.warm_up_limit;
     let timed_out = |stderr| TemplateError::WarmUpTimedOut { limit, stderr };
@@ -305,16 +315,25 @@ async fn warm_up(sandbox: &mut Sandbox, spec: &TemplateSpec) -> Result<(), Templ
             let mut program = sandbox.program(command).launch().await?;
             let errors = program.stderr.take();
             let mut stderr = Vec::new();
-            let collect = async {
-                if let Some(errors) = errors {
-                    // It reads to the end of the stream, and does not fail.
-                    let _ = keep_end(errors, &mut stderr).await;
+            let result = {
+                let mut collect = std::pin::pin!(async {
+                    if let Some(errors) = errors {
+                        // It reads to the end of the stream, and does not fail.
+                        let _ = keep_end(errors, &mut stderr).await;
+                    }
+                    std::future::pending::<()>().await;
+                });
+                let result = tokio::select! {
+                    result = tokio::time::timeout(limit, wait_ready(sandbox, &mut program, ready)) => result,
+                    () = &mut collect => return Ok(()),
+                };
+                // What it wrote has come before its end, but may not have been read.
+                tokio::select! {
+                    biased;
+                    () = &mut collect => {}
+                    () = std::future::ready(()) => {}
                 }
-                std::future::pending::<()>().await;
-            };
-            let result = tokio::select! {
-                result = tokio::time::timeout(limit, wait_ready(sandbox, &mut program, ready)) => result,
-                () = collect => return Ok(()),
+                result
             };
             let stderr = String::from_utf8_lossy(&stderr).into_owned();
             match result {
@@ -349,7 +368,8 @@ async fn wait_ready(
         (Ready::Exits, true) => None,
         _ => Some(status),
     };
-    let stdout = program.stdout.take();
+    // What nobody reads is thrown away, or the program would wait for a reader.
+    let stdout = program.stdout.take().filter(|_| matches!(ready, Ready::Line(_)));
     match ready {
         Ready::Exits => Ok(ended(program.wait().await?)),
         Ready::Line(text) => {

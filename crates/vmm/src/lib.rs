@@ -23,7 +23,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use lg_control::{FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, Stats};
+use lg_control::{Event, FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, StartFailureKind, Stats};
 use lg_kernel::Kernel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -78,7 +78,20 @@ pub fn serve(control: UnixStream) -> Result<Infallible, ServeError> {
     let _ = rustix::thread::set_name(c"lg-vmm");
     raise_descriptor_limit();
     let mut inbox = Inbox::default();
-    let (spec, descriptors) = lg_control::recv_start(&control, &mut inbox).map_err(ServeError::Start)?;
+    let (spec, descriptors) = match lg_control::recv_start(&control, &mut inbox) {
+        Ok(start) => start,
+        // Whoever started this process is gone, and with it the sandbox.
+        Err(FrameError::Closed) => return Ok(()),
+        Err(error) => {
+            let report = Report {
+                outcome: Outcome::start_failed(StartFailureKind::Spec, describe(&error)),
+                stats: Stats::default(),
+            };
+            // Nobody may be there to be told.
+            let _ = lg_control::send(&control, &Event::Ended(Box::new(report)));
+            return Err(ServeError::Start(error));
+        }
+    };
     let mut server = Server::new(control, inbox)?;
     match start_served(&spec, descriptors) {
         Ok(mut kernel) => {
