@@ -64,7 +64,7 @@ fn dispatch() -> anyhow::Result<u8> {
         Verb::Run(options) => run::run(options),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::Bench(verb) => bench::run(verb),
-        Verb::Vmm => vm::serve(),
+        Verb::Vmm => lg_vmm::serve_stdin().map(|()| 0).map_err(Into::into),
         Verb::GuestProbe(probe) => guest_probe::run(&probe),
     }
 }

@@ -132,7 +132,7 @@ pub fn set_limits(kernel: &mut Kernel, limits: &lg_control::Limits) -> Result<()
         cpu_time,
         timeout,
     } = limits;
-    let now = kernel.limits().clone();
+    let now = *kernel.limits();
     kernel.set_limits(lg_kernel::Limits {
         memory_pages: memory_bytes.map_or(now.memory_pages, pages),
         processes: max_processes.unwrap_or(now.processes),

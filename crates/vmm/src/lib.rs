@@ -64,6 +64,9 @@ pub enum ServeError {
     /// The first message did not come, or was no start.
     #[error("`vmm` is started by LuminaGuard itself, with a control socket as standard input")]
     Start(#[source] FrameError),
+    /// Standard input can not be used.
+    #[error("cannot take the control socket from standard input")]
+    Stdin(#[source] std::io::Error),
     /// The connection can not be served.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -92,6 +95,21 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
         Err(outcome) => server.finish(None, outcome),
     }
     Ok(())
+}
+
+/// Serves a sandbox as [`serve`] does, with the control socket as standard input: what a program does that is started as a
+/// vmm.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve_stdin() -> Result<(), ServeError> {
+    let give_up = || -> std::io::Result<OwnedFd> {
+        let control = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+        // A fork has another socket: this one must close with the process that it belongs to.
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(control)
+    };
+    serve(give_up().map_err(ServeError::Stdin)?.into())
 }
 
 fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<Kernel, Outcome> {
