@@ -8,8 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lg_control::{Access, Image, Mount, User};
-
-use crate::units::{parse_duration, parse_size};
+use lg_runtime::units::{parse_duration, parse_size, parse_user};
 
 /// What exit statuses mean, for `--help`.
 pub(crate) const EXIT_STATUS_HELP: &str = "\
@@ -256,13 +255,6 @@ fn parse_image(text: OsString) -> Result<Image, String> {
         }
         _ => Err("write `host`, or `dir:PATH`".to_owned()),
     }
-}
-
-fn parse_user(text: &str) -> Result<User, String> {
-    let number =
-        |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is not a user or group number"));
-    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    Ok(User { uid: number(uid)?, gid: number(gid)? })
 }
 
 /// A usage error of clap in one line.

@@ -12,7 +12,6 @@ mod bench;
 mod doctor;
 mod guest_probe;
 mod run;
-mod units;
 mod vm;
 
 use std::panic::{self, AssertUnwindSafe};
