@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lg_control::{Access, Image, Mount, User};
+use lg_control::{Access, Image, Mount, SandboxSpec, User};
+use lg_runtime::units::{parse_duration, parse_size, parse_user};
 
 use crate::bench_args::BenchVerb;
-use crate::units::{parse_duration, parse_size};
 
 /// What exit statuses mean, for `--help`.
 pub(crate) const EXIT_STATUS_HELP: &str = "\
@@ -38,6 +38,15 @@ pub(crate) enum Verb {
     /// no other file of the host, no network, and no variable of the host's environment. Standard input, output and
     /// error pass through.
     Run(RunOptions),
+    /// Evaluate Python in a sandbox, line by line, with forks to go back to
+    ///
+    /// Names stay from line to line. A line is evaluated when it is complete; a block ends with an empty line, or where a line
+    /// is not indented any more. Ctrl-C interrupts what runs, Ctrl-D ends the session. Input that is no terminal
+    /// is read in the same way, without prompts.
+    Repl(ReplOptions),
+    /// Show and try templates: warm sandboxes that others are forked from
+    #[command(subcommand)]
+    Template(TemplateVerb),
     /// Say whether this machine can run sandboxes, and what to do if not
     Doctor(DoctorOptions),
     /// Measure
@@ -51,15 +60,14 @@ pub(crate) enum Verb {
     GuestProbe(GuestProbe),
 }
 
-/// The options of `run`.
+/// What a sandbox is to be. What is left out is as the template says, or the default.
 #[derive(Debug, Args)]
-#[command(override_usage = "luminaguard run [OPTIONS] -- COMMAND [ARGS]...", after_help = EXIT_STATUS_HELP)]
-pub(crate) struct RunOptions {
-    /// Memory of the sandbox: programs, page cache and files together
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
-    pub(crate) memory: u64,
+pub(crate) struct SandboxOptions {
+    /// Memory of the sandbox: programs, page cache and files together [default: 512M]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory: Option<u64>,
 
-    /// End the program after this time, with exit status 124
+    /// End the sandbox after this time, with exit status 124
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) timeout: Option<Duration>,
 
@@ -67,32 +75,63 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "NAME=VALUE", value_parser = OsStringValueParser::new().try_map(parse_env))]
     pub(crate) env: Vec<(OsString, OsString)>,
 
-    /// The working directory in the sandbox
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub(crate) workdir: PathBuf,
+    /// The working directory in the sandbox [default: /]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
 
     /// Show a directory or file of the host in the sandbox; read only unless :rw is added
     #[arg(long, value_name = "SRC:DST[:ro|rw]", value_parser = OsStringValueParser::new().try_map(parse_mount))]
     pub(crate) mount: Vec<Mount>,
 
-    /// The root file system: `host`, or `dir:PATH` for a directory of the host
-    #[arg(long, value_name = "IMAGE", default_value = "host", value_parser = OsStringValueParser::new().try_map(parse_image))]
-    pub(crate) image: Image,
+    /// The host name in the sandbox [default: luminaguard]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
 
-    /// The host name in the sandbox
-    #[arg(long, value_name = "NAME", default_value = "luminaguard")]
-    pub(crate) hostname: String,
+    /// The most processes and threads at one time [default: 512]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_processes: Option<u32>,
 
-    /// The most processes and threads at one time
-    #[arg(long, value_name = "COUNT", default_value_t = 512)]
-    pub(crate) max_processes: u32,
+    /// The user inside the sandbox, by number [default: 0:0]
+    #[arg(long, value_name = "UID[:GID]", value_parser = parse_user)]
+    pub(crate) user: Option<User>,
+}
 
-    /// The user inside the sandbox, by number
-    #[arg(long, value_name = "UID[:GID]", default_value = "0:0", value_parser = parse_user)]
-    pub(crate) user: User,
+impl SandboxOptions {
+    /// The spec with what these options change.
+    pub(crate) fn apply(self, mut spec: SandboxSpec) -> SandboxSpec {
+        let Self { memory, timeout, env, workdir, mount, hostname, max_processes, user } = self;
+        spec.memory_bytes = memory.unwrap_or(spec.memory_bytes);
+        spec.timeout = timeout.or(spec.timeout);
+        spec.workdir = workdir.unwrap_or(spec.workdir);
+        spec.mounts.extend(mount);
+        spec.hostname = hostname.unwrap_or(spec.hostname);
+        spec.max_processes = max_processes.unwrap_or(spec.max_processes);
+        spec.user = user.unwrap_or(spec.user);
+        env.into_iter().fold(spec, |spec, (name, value)| spec.env(name, value))
+    }
+}
+
+/// The options of `run`.
+#[derive(Debug, Args)]
+#[command(override_usage = "luminaguard run [OPTIONS] -- COMMAND [ARGS]...", after_help = EXIT_STATUS_HELP)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxOptions,
+
+    /// The root file system: `host`, or `dir:PATH` for a directory of the host [default: host]
+    #[arg(long, value_name = "IMAGE", value_parser = OsStringValueParser::new().try_map(parse_image), conflicts_with = "template")]
+    pub(crate) image: Option<Image>,
+
+    /// Run the program in a fork of a template: `base`, `python`, or a file as in ./mine.toml
+    ///
+    /// With `python`, what follows `--` are the arguments of python3, and the code of -c is evaluated by the warm
+    /// interpreter. This shows what templates do, and is slower than without: the template has to be made for this one
+    /// program. It pays where one template serves many sandboxes, as with the library.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) template: Option<OsString>,
 
     /// Write each system call to standard error
-    #[arg(long)]
+    #[arg(long, conflicts_with = "template")]
     pub(crate) strace: bool,
 
     /// Say afterwards, on standard error, what it cost: exits, system calls, memory, times
@@ -104,8 +143,44 @@ pub(crate) struct RunOptions {
     pub(crate) stats_file: Option<PathBuf>,
 
     /// The program, looked up in the PATH of the sandbox, and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(required_unless_present = "template", trailing_var_arg = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The options of `repl`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0; 1 if the input is no terminal and something raised an exception; 124 if the deadline ended
+the sandbox, 137 if another limit did; 130 if interrupted between two lines of such an input;
+125 if LuminaGuard failed.")]
+pub(crate) struct ReplOptions {
+    /// The template: `python`, `base`, or a file as in ./mine.toml
+    #[arg(long, value_name = "NAME|FILE", default_value = "python")]
+    pub(crate) template: OsString,
+
+    /// Interrupt what is evaluated after this time
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) cell_timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) sandbox: SandboxOptions,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TemplateVerb {
+    /// List the built-in templates
+    List,
+    /// Show a template as TOML, with all that it leaves out
+    Show(TemplateName),
+    /// Make a template and a fork of it, and say how long that took and how much memory they share
+    Build(TemplateName),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TemplateName {
+    /// The name of a built-in template; or a file, which has a slash or the ending .toml
+    #[arg(value_name = "NAME|FILE")]
+    pub(crate) template: OsString,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -195,13 +270,6 @@ fn parse_image(text: OsString) -> Result<Image, String> {
     }
 }
 
-fn parse_user(text: &str) -> Result<User, String> {
-    let number =
-        |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is not a user or group number"));
-    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    Ok(User { uid: number(uid)?, gid: number(gid)? })
-}
-
 /// A usage error of clap in one line.
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
@@ -230,7 +298,7 @@ mod tests {
     #[test]
     fn options_end_where_the_command_begins() {
         let options = parse(&["--memory", "64M", "--", "ls", "--memory", "1G", "--stats"]).unwrap();
-        assert_eq!(options.memory, 64 << 20);
+        assert_eq!(options.sandbox.memory, Some(64 << 20));
         assert_eq!(options.command, ["ls", "--memory", "1G", "--stats"]);
         assert_eq!(options.stats, None);
         let options = parse(&["--stats", "ls", "-l", "--stats=json"]).unwrap();
@@ -241,18 +309,26 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_help() {
-        let options = parse(&["true"]).unwrap();
-        let spec = lg_control::SandboxSpec::new(["true"]);
-        assert_eq!(options.memory, spec.memory_bytes);
-        assert_eq!(options.max_processes, spec.max_processes);
-        assert_eq!(options.hostname, spec.hostname);
-        assert_eq!(options.workdir, spec.workdir);
-        assert_eq!((options.user, options.image, options.timeout), (spec.user, spec.image, spec.timeout));
+        let spec = SandboxSpec::new(["true"]);
+        assert_eq!(parse(&["true"]).unwrap().sandbox.apply(spec.clone()), spec);
+        let options = "--memory 512M --workdir / --hostname luminaguard --max-processes 512 --user 0:0 true";
+        let options = parse(&options.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(options.sandbox.apply(spec.clone()), spec);
+    }
+
+    #[test]
+    fn what_a_template_says_itself_is_refused() {
+        for option in ["--image=host", "--strace"] {
+            let message = parse(&["--template", "base", option, "--", "true"]).unwrap_err();
+            assert!(message.contains("cannot be used with") && message.contains("--template"), "{message}");
+        }
+        assert!(parse(&["--template", "python"]).unwrap().command.is_empty());
     }
 
     #[test]
     fn mounts_have_two_paths_and_an_access() {
-        let mount = |text: &str| parse(&["--mount", text, "true"]).map(|mut options| options.mount.remove(0));
+        let mount =
+            |text: &str| parse(&["--mount", text, "true"]).map(|mut options| options.sandbox.mount.remove(0));
         let read_only = mount("/a:/b").unwrap();
         assert_eq!(read_only, Mount { source: "/a".into(), target: "/b".into(), access: Access::ReadOnly });
         assert_eq!(mount("/a:/b:ro").unwrap(), read_only);
@@ -275,11 +351,14 @@ mod tests {
 
     #[test]
     fn other_values_are_checked_too() {
-        assert_eq!(parse(&["--user", "1000", "true"]).unwrap().user, User { uid: 1000, gid: 1000 });
-        assert_eq!(parse(&["--user", "1:2", "true"]).unwrap().user, User { uid: 1, gid: 2 });
-        assert_eq!(parse(&["--image", "dir:/srv", "true"]).unwrap().image, Image::Dir("/srv".into()));
         assert_eq!(
-            parse(&["--env", "A=b=c", "--env", "D=", "true"]).unwrap().env,
+            parse(&["--user", "1000", "true"]).unwrap().sandbox.user,
+            Some(User { uid: 1000, gid: 1000 })
+        );
+        assert_eq!(parse(&["--user", "1:2", "true"]).unwrap().sandbox.user, Some(User { uid: 1, gid: 2 }));
+        assert_eq!(parse(&["--image", "dir:/srv", "true"]).unwrap().image, Some(Image::Dir("/srv".into())));
+        assert_eq!(
+            parse(&["--env", "A=b=c", "--env", "D=", "true"]).unwrap().sandbox.env,
             [("A".into(), "b=c".into()), ("D".into(), OsStr::new("").to_owned())]
         );
         let cases: [(&[&str], &str); 9] = [
@@ -306,9 +385,12 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 9] = [
+        let verbs: [&[&str]; 12] = [
             &[],
             &["run"],
+            &["repl"],
+            &["template"],
+            &["template", "build"],
             &["doctor"],
             &["bench", "scale"],
             &["bench", "spawn"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::units::{parse_duration, parse_size};
+use lg_runtime::units::{parse_duration, parse_size};
 
 /// What exit statuses of a measurement mean, for `--help`.
 const EXIT_STATUS_HELP: &str = "\

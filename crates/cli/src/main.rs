@@ -1,7 +1,7 @@
 //! `luminaguard`: runs programs in micro-VMs, looks at whether this machine can, and measures it.
 //!
 //! The same binary is the vmm process of every sandbox (hidden subcommand `vmm`) and the probe that runs inside one
-//! (`guest-probe`). `run` holds the VM in its own process: no threads, no async runtime, nothing
+//! (`guest-probe`). `run` without a template holds the VM in its own process: no threads, no async runtime, nothing
 //! initialised that it does not need. Errors are printed here, once, in one line; the exit status is
 //! documented in [`args::EXIT_STATUS_HELP`].
 
@@ -11,14 +11,18 @@ mod args;
 mod bench;
 mod bench_args;
 mod doctor;
+mod fork;
 mod guest_probe;
+mod repl;
 mod run;
-mod units;
+mod signals;
+mod template;
 mod vm;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use clap::error::ErrorKind;
 use lg_control::EXIT_LUMINAGUARD;
@@ -63,11 +67,21 @@ fn dispatch() -> anyhow::Result<u8> {
     };
     match arguments.verb {
         Verb::Run(options) => run::run(options),
+        Verb::Repl(options) => repl::run(options),
+        Verb::Template(verb) => template::run(verb),
         Verb::Doctor(options) => doctor::run(&options),
         Verb::Bench(verb) => bench::run(verb),
-        Verb::Vmm => vm::serve(),
+        Verb::Vmm => lg_vmm::serve_stdin().map(|()| 0).map_err(Into::into),
         Verb::GuestProbe(probe) => guest_probe::run(&probe),
     }
+}
+
+/// What the library needs: one thread does for one sandbox and its template.
+fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
 }
 
 /// Says what is wrong, in one line. When standard error is gone, nobody is left to be told.

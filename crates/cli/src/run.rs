@@ -1,15 +1,16 @@
-//! `luminaguard run`: one program in a VM that this very process holds.
+//! `luminaguard run`: one program in a VM that this very process holds, or in a fork of a template.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use lg_control::{Outcome, Report, SandboxSpec, Stats, SyscallTrace};
+use lg_control::{Image, Outcome, Report, SandboxSpec, SpecError, Stats, SyscallTrace};
+use lg_runtime::TemplateSpec;
 use serde::Serialize;
 
 use crate::args::{RunOptions, StatsFormat};
-use crate::{complain, vm};
+use crate::{complain, fork, template, vm};
 
 /// Runs the program and answers the exit status.
 pub(crate) fn run(options: RunOptions) -> Result<u8> {
@@ -17,10 +18,15 @@ pub(crate) fn run(options: RunOptions) -> Result<u8> {
     let wants_stats = options.stats.is_some() || options.stats_file.is_some();
     // Made before the program runs: afterwards it would be too late to say that it cannot be.
     let mut stats_file = options.stats_file.as_deref().map(create).transpose()?;
-    let spec = spec(options);
-    spec.validate()?;
-    spec.validate_memory(lg_runtime::host_memory_bytes())?;
-    let report = vm::run_here(&spec)?;
+    let report = match &options.template {
+        Some(name) => run_in_fork(&template::find(name)?, name == "python", options)?,
+        None => {
+            let spec = spec(options);
+            spec.validate()?;
+            spec.validate_memory(lg_runtime::host_memory_bytes())?;
+            vm::run_here(&spec)?
+        }
+    };
     if let Some(message) = report.outcome.failure_message() {
         complain(message);
     }
@@ -42,17 +48,19 @@ fn create(path: &Path) -> Result<File> {
 }
 
 fn spec(options: RunOptions) -> SandboxSpec {
-    let mut spec = SandboxSpec::new(options.command)
-        .image(options.image)
-        .workdir(options.workdir)
-        .hostname(options.hostname)
-        .user(options.user)
-        .memory_bytes(options.memory)
-        .max_processes(options.max_processes)
+    let spec = SandboxSpec::new(options.command)
+        .image(options.image.unwrap_or(Image::Host))
         .syscall_trace(if options.strace { SyscallTrace::Stderr } else { SyscallTrace::Off });
-    spec.mounts = options.mount;
-    spec.timeout = options.timeout;
-    options.env.into_iter().fold(spec, |spec, (name, value)| spec.env(name, value))
+    options.sandbox.apply(spec)
+}
+
+fn run_in_fork(template: &TemplateSpec, is_python: bool, options: RunOptions) -> Result<Report> {
+    if options.command.is_empty() && !is_python {
+        return Err(SpecError::NoCommand.into());
+    }
+    let mut template = template.clone();
+    template.sandbox = options.sandbox.apply(template.sandbox);
+    fork::run(&template, &options.command, is_python)
 }
 
 #[derive(Serialize)]
@@ -179,7 +187,7 @@ mod tests {
             .env("X", "1")
             .workdir("/tmp")
             .mount("/a", "/b", lg_control::Access::ReadWrite)
-            .image(lg_control::Image::Dir("/srv".into()))
+            .image(Image::Dir("/srv".into()))
             .hostname("box")
             .max_processes(9)
             .user(lg_control::User { uid: 5, gid: 6 })

@@ -1,8 +1,7 @@
-//! Where this binary becomes a vmm.
+//! Where this process holds a VM itself, and its standard streams.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result};
 use lg_control::{Report, SandboxSpec};
@@ -12,17 +11,15 @@ use lg_control::{Report, SandboxSpec};
 /// # Errors
 /// When this process lacks one of the streams.
 pub(crate) fn run_here(spec: &SandboxSpec) -> Result<Report> {
-    let streams = [stream(io::stdin())?, stream(io::stdout())?, stream(io::stderr())?];
-    Ok(lg_vmm::run(spec, streams))
+    Ok(lg_vmm::run(spec, streams()?))
 }
 
-/// Serves one sandbox for the process that holds the other end of the control socket, which is descriptor 0.
-pub(crate) fn serve() -> Result<u8> {
-    let control = UnixStream::from(stream(io::stdin())?);
-    // A fork has another socket: this one must close with the process that it belongs to.
-    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null").context("cannot open /dev/null")?)
-        .context("cannot give up descriptor 0")?;
-    match lg_vmm::serve(control)? {}
+/// A second descriptor of each standard stream of this process.
+///
+/// # Errors
+/// When this process lacks one of them.
+pub(crate) fn streams() -> Result<[OwnedFd; 3]> {
+    Ok([stream(io::stdin())?, stream(io::stdout())?, stream(io::stderr())?])
 }
 
 /// A second descriptor of a standard stream, above the first three.

@@ -247,3 +247,17 @@ fn nothing_is_left_behind() {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_fifo_that_is_removed_meanwhile_is_still_what_a_waiting_task_opens() {
+    needs_kvm!();
+    let script = "\
+import os, subprocess, time
+os.mkfifo('/tmp/f')
+writer = subprocess.Popen(['sh', '-c', 'echo hello > /tmp/f'])
+while open(f'/proc/{writer.pid}/stat').read().split()[2] != 'S': time.sleep(0.01)
+fd = os.open('/tmp/f', os.O_RDONLY)
+os.unlink('/tmp/f')
+print(os.read(fd, 10), os.path.exists('/tmp/f'), writer.wait())";
+    assert_eq!(prints(&["--timeout", "20s", "--", "python3", "-c", script]), "b'hello\\n' False 0\n");
+}

@@ -16,8 +16,22 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use crate::CallError;
 use crate::connection::Connection;
 
+/// What the programs of a sandbox get unless they are given something else: what its spec says.
+#[derive(Debug)]
+pub(crate) struct ProgramDefaults {
+    env: Vec<(OsString, OsString)>,
+    workdir: PathBuf,
+    user: User,
+}
+
+impl From<&SandboxSpec> for ProgramDefaults {
+    fn from(spec: &SandboxSpec) -> Self {
+        Self { env: spec.env.clone(), workdir: spec.workdir.clone(), user: spec.user }
+    }
+}
+
 /// Collects what a program is to be; [`launch`](Self::launch) starts it. Standard input is empty, standard output and error
-/// are piped, unless something else is said.
+/// are piped, and environment, working directory and user are those of the sandbox's spec, unless something else is said.
 #[derive(Debug)]
 pub struct ProgramBuilder {
     connection: Arc<Connection>,
@@ -26,14 +40,18 @@ pub struct ProgramBuilder {
 }
 
 impl ProgramBuilder {
-    pub(crate) fn new<I, S>(connection: Arc<Connection>, command: I) -> Self
+    pub(crate) fn new<I, S>(connection: Arc<Connection>, command: I, defaults: &ProgramDefaults) -> Self
     where
         I: IntoIterator<Item = S>,
         S: Into<OsString>,
     {
-        let SandboxSpec { command, env, workdir, user, .. } = SandboxSpec::new(command);
-        let stdio = vec![Stdio::Null, Stdio::Out, Stdio::Out];
-        let program = Program { command, env, workdir, user, stdio };
+        let program = Program {
+            command: command.into_iter().map(Into::into).collect(),
+            env: defaults.env.clone(),
+            workdir: defaults.workdir.clone(),
+            user: defaults.user,
+            stdio: vec![Stdio::Null, Stdio::Out, Stdio::Out],
+        };
         Self { connection, program, descriptors: Vec::new() }
     }
 

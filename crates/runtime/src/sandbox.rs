@@ -17,7 +17,7 @@ use crate::connection::{Closed, Connection, Ready};
 use crate::context::{Context, EvaluateError, Place};
 use crate::files::Files;
 use crate::process::{VmmProcess, reap_strays};
-use crate::program::ProgramBuilder;
+use crate::program::{ProgramBuilder, ProgramDefaults};
 use crate::{CallError, SandboxBuilder, SpawnError, WaitError, host_memory_bytes};
 
 /// The host's end of the guest's standard input, an [`AsyncWrite`](tokio::io::AsyncWrite).
@@ -51,6 +51,7 @@ pub struct Sandbox {
     context: Option<Context>,
     /// Where the interpreter is; the context itself may be taken.
     place: Option<Arc<Place>>,
+    defaults: Arc<ProgramDefaults>,
 }
 
 /// What a program wrote, with how it ended.
@@ -80,6 +81,7 @@ impl Sandbox {
         let runs = if is_empty_allowed { spec.runs() } else { lg_control::Runs::Program };
         spec.validate_with(runs)?;
         spec.validate_memory(host_memory_bytes())?;
+        let defaults = Arc::new(ProgramDefaults::from(&spec));
         let (connection, theirs, ready) = Connection::pair().map_err(SpawnError::Launch)?;
         let (mut descriptors, mut ours): (Vec<OwnedFd>, (Option<OwnedFd>, Option<OwnedFd>, Option<OwnedFd>)) =
             Default::default();
@@ -128,15 +130,24 @@ impl Sandbox {
             report: None,
             context: None,
             place: None,
+            defaults,
         })
     }
 
-    /// Asks the vmm at the other end of `original` to fork, and waits until the fork is there. It goes on when
-    /// the caller gives up: a fork that nobody waits for is ended and reaped.
-    pub(crate) async fn fork_of(
+    /// Asks the vmm to fork, and waits until the fork is there. It goes on when the caller gives up: a fork that
+    /// nobody waits for is ended and reaped.
+    pub(crate) fn fork_one(
+        &self,
+        spec: ForkSpec,
+    ) -> impl Future<Output = Result<Self, SpawnError>> + Send + 'static {
+        Self::fork_of(self.connection.clone(), spec, self.place.clone(), self.defaults.clone())
+    }
+
+    async fn fork_of(
         original: Arc<Connection>,
         spec: ForkSpec,
         place: Option<Arc<Place>>,
+        defaults: Arc<ProgramDefaults>,
     ) -> Result<Self, SpawnError> {
         let started = Instant::now();
         spec.limits.validate()?;
@@ -176,6 +187,7 @@ impl Sandbox {
                 report: None,
                 context,
                 place,
+                defaults,
             })
         };
         // In a task of its own, so that it is not cancelled with the caller.
@@ -209,10 +221,6 @@ impl Sandbox {
         &self.connection
     }
 
-    pub(crate) fn place(&self) -> Option<&Arc<Place>> {
-        self.place.as_ref()
-    }
-
     /// The code context: the interpreter that evaluates cells. Forks of a Python template have one.
     pub fn context(&mut self) -> Option<&mut Context> {
         self.context.as_mut()
@@ -229,7 +237,7 @@ impl Sandbox {
     /// # Errors
     /// See [`EvaluateError`].
     pub async fn start_context(&mut self) -> Result<&mut Context, EvaluateError> {
-        let context = Context::start_in(&self.connection).await?;
+        let context = Context::start_in(&self.connection, &self.defaults).await?;
         self.place = Some(context.place().clone());
         Ok(self.context.insert(context))
     }
@@ -240,7 +248,7 @@ impl Sandbox {
         I: IntoIterator<Item = S>,
         S: Into<OsString>,
     {
-        ProgramBuilder::new(self.connection.clone(), command)
+        ProgramBuilder::new(self.connection.clone(), command, &self.defaults)
     }
 
     /// The files of the sandbox.
@@ -261,9 +269,7 @@ impl Sandbox {
     pub async fn fork(&self, count: usize) -> Result<Vec<Sandbox>, SpawnError> {
         let spec = ForkSpec { notify: Some(SIGCONT), ..ForkSpec::default() };
         let mut forks = Vec::with_capacity(count);
-        let tasks: Vec<_> = (0..count)
-            .map(|_| tokio::spawn(Self::fork_of(self.connection.clone(), spec.clone(), self.place.clone())))
-            .collect();
+        let tasks: Vec<_> = (0..count).map(|_| tokio::spawn(self.fork_one(spec.clone()))).collect();
         for task in tasks {
             forks.push(task.await.map_err(|_| SpawnError::ForkDied)??);
         }

@@ -18,7 +18,6 @@ mod server;
 mod streams;
 mod supervisor;
 
-use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
@@ -65,6 +64,9 @@ pub enum ServeError {
     /// The first message did not come, or was no start.
     #[error("`vmm` is started by LuminaGuard itself, with a control socket as standard input")]
     Start(#[source] FrameError),
+    /// Standard input can not be used.
+    #[error("cannot take the control socket from standard input")]
+    Stdin(#[source] std::io::Error),
     /// The connection can not be served.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -72,7 +74,7 @@ pub enum ServeError {
 
 /// Serves a sandbox for the process that holds the other end of the control socket, until it is over; then ends this
 /// process. So do the forks of the sandbox, each with its own end told on its own socket.
-pub fn serve(control: UnixStream) -> Result<Infallible, ServeError> {
+pub fn serve(control: UnixStream) -> Result<(), ServeError> {
     let start = Instant::now();
     // A name to find it by; without one it is only harder to find.
     let _ = rustix::thread::set_name(c"lg-vmm");
@@ -105,6 +107,21 @@ pub fn serve(control: UnixStream) -> Result<Infallible, ServeError> {
     }
     // The end of the process gives back everything at once, where drops would do so piece by piece.
     host::leave()
+}
+
+/// Serves a sandbox as [`serve`] does, with the control socket as standard input: what a program does that is started as a
+/// vmm.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve_stdin() -> Result<(), ServeError> {
+    let give_up = || -> std::io::Result<OwnedFd> {
+        let control = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+        // A fork has another socket: this one must close with the process that it belongs to.
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(control)
+    };
+    serve(give_up().map_err(ServeError::Stdin)?.into())
 }
 
 fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<Kernel, Outcome> {

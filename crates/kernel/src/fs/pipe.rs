@@ -113,6 +113,7 @@ impl Fifo {
         meeting: Meeting,
     ) -> Result<Rc<dyn File>, Stop> {
         let meets = meeting == Meeting::Wait && flags & O_NONBLOCK == 0;
+        self.forget_if_unused();
         match flags & O_ACCMODE {
             O_RDONLY if meets && self.writers.get() == 0 => {
                 let met = self.opening_readers.take_met(cx.tid);
@@ -171,6 +172,13 @@ impl Fifo {
 
     fn has_writers(&self) -> bool {
         self.writers.get() > 0 || self.opening_writers.is_someone_coming()
+    }
+
+    /// What was written stays only as long as somebody has the pipe open.
+    fn forget_if_unused(&self) {
+        if !self.has_readers() && !self.has_writers() {
+            self.buffer.take();
+        }
     }
 
     fn len(&self) -> usize {
@@ -360,9 +368,7 @@ impl Drop for PipeFile {
         if self.writes {
             pipe.writers.set(pipe.writers.get().saturating_sub(1));
         }
-        if pipe.readers.get() == 0 && pipe.writers.get() == 0 {
-            pipe.buffer.take();
-        }
+        pipe.forget_if_unused();
         pipe.readable.wake_all();
         pipe.writable.wake_all();
     }

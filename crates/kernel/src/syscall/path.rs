@@ -7,8 +7,8 @@ use lg_abi::{Errno, OpenHow};
 
 use super::Ctx;
 use super::fd::install;
-use crate::task::{Stop, SysResult};
-use crate::vfs::open::{OpenRequest, open};
+use crate::task::{Stop, SysResult, WaitQueue};
+use crate::vfs::open::{Found, OpenRequest, find, open_path};
 use crate::vfs::permission::{Access, check_access, has_capability};
 use crate::vfs::{FileDescription, Final, FsState, LinkTarget, NewInode, Path, Resolve, ops};
 
@@ -108,15 +108,29 @@ pub(super) fn sys_openat2(ctx: &mut Ctx<'_>, [dir, path, how, size, ..]: [u64; 6
     open_at(ctx, dir, path, request)
 }
 
+/// An open(2) that waits. A FIFO tells by the queues that the call still does.
+struct WaitingOpen {
+    path: Path,
+    _queues: Vec<Rc<WaitQueue>>,
+}
+
 fn open_at(ctx: &mut Ctx<'_>, dir: u64, addr: u64, request: OpenRequest) -> SysResult {
-    let path = ctx.read_path(addr)?;
-    // In a root of its own even an absolute path starts at the directory.
-    let relative: &[u8] = if request.resolve.contains(Resolve::IN_ROOT) { b"." } else { &path };
-    let start = start_of(ctx, dir, relative)?;
-    let opened = with_fs(ctx, |fs| open(&ctx.fs(), fs, &start, &path, &request));
+    let path = match ctx.kept::<WaitingOpen>() {
+        Some(waiting) => waiting.path.clone(),
+        None => {
+            let path = ctx.read_path(addr)?;
+            // In a root of its own even an absolute path starts at the directory.
+            let relative: &[u8] = if request.resolve.contains(Resolve::IN_ROOT) { b"." } else { &path };
+            let start = start_of(ctx, dir, relative)?;
+            match with_fs(ctx, |fs| find(&ctx.fs(), fs, &start, &path, &request))? {
+                Found::Made(description) => return install(ctx, description, request.flags),
+                Found::There(path) => path,
+            }
+        }
+    };
+    let opened = open_path(&ctx.fs(), &path, &request);
     if let Err(Stop::Block(wait)) = &opened {
-        // A FIFO tells by the queue that the call still waits for the other side.
-        ctx.keep(Rc::new(wait.queues.clone()));
+        ctx.keep(Rc::new(WaitingOpen { path, _queues: wait.queues.clone() }));
     }
     install(ctx, opened?, request.flags)
 }

@@ -65,28 +65,42 @@ pub fn open(
     path: &[u8],
     request: &OpenRequest,
 ) -> Result<Rc<FileDescription>, Stop> {
+    match find(cx, fs, start, path, request)? {
+        Found::Made(description) => Ok(description),
+        Found::There(path) => open_path(cx, &path, request),
+    }
+}
+
+/// What there is to open.
+pub enum Found {
+    /// An object for [`open_path`], which may wait for something. Whoever waits keeps the path: the name may be
+    /// another one's by then.
+    There(Path),
+    /// A new file, which is open.
+    Made(Rc<FileDescription>),
+}
+
+/// Finds what `path` names, relative to `start`, or makes it if the request says so.
+pub fn find(
+    cx: &FsContext<'_>,
+    fs: &FsState,
+    start: &Path,
+    path: &[u8],
+    request: &OpenRequest,
+) -> Result<Found, Stop> {
     let is_tmpfile = request.has(O_TMPFILE);
     if request.has(O_CREAT | O_DIRECTORY) || is_tmpfile && !request.writes() {
         return Err(Errno::EINVAL.into());
     }
     let mut walk = fs.walk(cx, start, path, request.resolve)?;
     if is_tmpfile {
-        return open_tmpfile(cx, fs, &mut walk, request);
+        return open_tmpfile(cx, fs, &mut walk, request).map(Found::Made);
     }
     if request.has(O_CREAT) {
-        return match find_or_create(cx, fs, &mut walk, request)? {
-            Found::Made(path) => open_checked(cx, &path, request),
-            Found::There(path) => open_path(cx, &path, request),
-        };
+        return find_or_create(cx, fs, &mut walk, request);
     }
     let link = if request.has(O_NOFOLLOW) { Final::NoFollow } else { Final::Follow };
-    let path = walk.to_end(link)?;
-    open_path(cx, &path, request)
-}
-
-enum Found {
-    There(Path),
-    Made(Path),
+    Ok(Found::There(walk.to_end(link)?))
 }
 
 fn find_or_create(
@@ -94,21 +108,22 @@ fn find_or_create(
     fs: &FsState,
     walk: &mut Walk<'_>,
     request: &OpenRequest,
-) -> Result<Found, Errno> {
+) -> Result<Found, Stop> {
     let link = if request.has(O_NOFOLLOW) || request.has(O_EXCL) { Final::NoFollow } else { Final::Follow };
     loop {
         let last = walk.to_last()?;
         if walk.must_be_dir() {
-            return Err(Errno::EISDIR);
+            return Err(Errno::EISDIR.into());
         }
         if let Last::Name(name) = &last
             && walk.child(name).err() == Some(Errno::ENOENT)
         {
             let dir = walk.at();
-            return create_in(cx, fs, dir, name, NewInode::File, request.mode).map(Found::Made);
+            let path = create_in(cx, fs, dir, name, NewInode::File, request.mode)?;
+            return open_checked(cx, &path, request).map(Found::Made);
         }
         if let Some(path) = walk.resolve_last(&last, link)? {
-            return if request.has(O_EXCL) { Err(Errno::EEXIST) } else { Ok(Found::There(path)) };
+            return if request.has(O_EXCL) { Err(Errno::EEXIST.into()) } else { Ok(Found::There(path)) };
         }
     }
 }

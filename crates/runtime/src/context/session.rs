@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use lg_control::{ExitStatus, MAX_CHUNK_BYTES, Request, STREAM_WINDOW_BYTES, SignalScope, Stdio};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::message::{DriverMessage, DriverRequest, LineBuffer, MessageError};
 use super::{CellError, PYTHON_DRIVER, Representation};
 use crate::CallError;
 use crate::connection::{Connection, Happening};
-use crate::program::ProgramBuilder;
+use crate::program::{ProgramBuilder, ProgramDefaults};
 
 /// The driver's descriptors: what cells print, requests, answers.
 const STDOUT: u32 = 1;
@@ -141,8 +142,11 @@ impl From<MessageError> for EvaluateError {
 
 impl Context {
     /// Starts an interpreter in a sandbox.
-    pub(crate) async fn start_in(connection: &Arc<Connection>) -> Result<Self, EvaluateError> {
-        let program = ProgramBuilder::new(connection.clone(), ["python3", "-c", PYTHON_DRIVER])
+    pub(crate) async fn start_in(
+        connection: &Arc<Connection>,
+        defaults: &ProgramDefaults,
+    ) -> Result<Self, EvaluateError> {
+        let program = ProgramBuilder::new(connection.clone(), ["python3", "-c", PYTHON_DRIVER], defaults)
             .stdio(vec![Stdio::Null, Stdio::Out, Stdio::Out, Stdio::In, Stdio::Out])
             .launch()
             .await?;
@@ -206,7 +210,7 @@ impl Context {
     /// # Errors
     /// See [`EvaluateError`]. An exception of the cell's is no error but its outcome.
     pub async fn evaluate(&mut self, source: &str) -> Result<Cell, EvaluateError> {
-        collect(self.start(source).await?, None).await
+        collect(self.start(source).await?).await
     }
 
     /// Evaluates a cell that may take so long. Then it is interrupted, with KeyboardInterrupt; if it goes on
@@ -215,7 +219,7 @@ impl Context {
     /// # Errors
     /// See [`EvaluateError`].
     pub async fn evaluate_within(&mut self, source: &str, limit: Duration) -> Result<Cell, EvaluateError> {
-        collect(self.start(source).await?, Some(limit)).await
+        collect(self.start_within(source, limit).await?).await
     }
 
     /// Starts a cell, whose events then come as they happen. Where an earlier cell still runs, it waits for its end.
@@ -245,7 +249,31 @@ impl Context {
                 None => self.connection.tell(request, Vec::new())?,
             }
         }
-        Ok(Evaluation { context: self, id, is_over: false })
+        Ok(Evaluation {
+            context: self,
+            id,
+            is_over: false,
+            limit: Duration::MAX,
+            act_at: None,
+            stage: Stage::Free,
+        })
+    }
+
+    /// Starts a cell that may take so long, with its events as they happen. What becomes of one that takes longer is said
+    /// at [`evaluate_within`](Self::evaluate_within), and done while the next event is waited for.
+    ///
+    /// # Errors
+    /// See [`EvaluateError`].
+    pub async fn start_within(
+        &mut self,
+        source: &str,
+        limit: Duration,
+    ) -> Result<Evaluation<'_>, EvaluateError> {
+        let mut evaluation = self.start(source).await?;
+        evaluation.limit = limit;
+        // A limit beyond what there are clocks for is none.
+        evaluation.act_at = Instant::now().checked_add(limit);
+        Ok(evaluation)
     }
 
     /// Interrupts the cell that runs, with KeyboardInterrupt. Without one it does nothing.
@@ -328,6 +356,21 @@ pub struct Evaluation<'c> {
     context: &'c mut Context,
     id: u64,
     is_over: bool,
+    limit: Duration,
+    /// When something is to be done about a cell that takes too long.
+    act_at: Option<Instant>,
+    stage: Stage,
+}
+
+/// What has been done about a cell that took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing.
+    Free,
+    /// It was interrupted.
+    Interrupted,
+    /// Its interpreter was killed.
+    Killed,
 }
 
 impl Evaluation<'_> {
@@ -340,11 +383,16 @@ impl Evaluation<'_> {
             return None;
         }
         loop {
-            let spoken = match self.context.next_message().await {
+            let spoken = match self.next_spoken().await {
                 Ok(spoken) => spoken,
                 Err(error) => {
                     self.over();
-                    return Some(Err(error));
+                    return Some(Err(match (error, self.stage) {
+                        (EvaluateError::InterpreterEnded(_), Stage::Killed) => {
+                            EvaluateError::Killed { limit: self.limit }
+                        }
+                        (error, _) => error,
+                    }));
                 }
             };
             let event = match spoken {
@@ -369,12 +417,47 @@ impl Evaluation<'_> {
         }
     }
 
+    /// Waits for what the interpreter says next, and sees to it that it says something in time.
+    async fn next_spoken(&mut self) -> Result<Spoken, EvaluateError> {
+        loop {
+            let Some(at) = self.act_at else { return self.context.next_message().await };
+            // A cell that never stops to write must not keep the time from being looked at.
+            if Instant::now() < at
+                && let Ok(spoken) = timeout_at(at, self.context.next_message()).await
+            {
+                return spoken;
+            }
+            if self.stage == Stage::Free {
+                self.stage = Stage::Interrupted;
+                self.act_at = Some(Instant::now() + INTERRUPT_GRACE);
+                self.interrupt()?;
+            } else {
+                self.stage = Stage::Killed;
+                self.act_at = None;
+                self.context.signal(SIGKILL, SignalScope::Tree)?;
+            }
+        }
+    }
+
+    /// Whether the cell was interrupted because its time was up.
+    pub fn timed_out(&self) -> bool {
+        self.stage != Stage::Free
+    }
+
     /// Interrupts the cell, with KeyboardInterrupt.
     ///
     /// # Errors
     /// See [`CallError`].
     pub fn interrupt(&self) -> Result<(), CallError> {
         self.context.interrupt()
+    }
+
+    /// Sends the interpreter a signal, by its Linux number. SIGINT is what [`interrupt`](Self::interrupt) sends.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn signal(&self, signal: u8) -> Result<(), CallError> {
+        self.context.signal(signal, SignalScope::Process)
     }
 
     fn over(&mut self) {
@@ -392,8 +475,8 @@ impl Drop for Evaluation<'_> {
     }
 }
 
-/// Collects the events of a cell, and ends it when its time is up.
-async fn collect(mut evaluation: Evaluation<'_>, limit: Option<Duration>) -> Result<Cell, EvaluateError> {
+/// Collects the events of a cell.
+async fn collect(mut evaluation: Evaluation<'_>) -> Result<Cell, EvaluateError> {
     let mut cell = Cell {
         stdout: Vec::new(),
         stderr: Vec::new(),
@@ -402,30 +485,6 @@ async fn collect(mut evaluation: Evaluation<'_>, limit: Option<Duration>) -> Res
         timed_out: false,
         truncated: false,
     };
-    let Some(limit) = limit else {
-        gather(&mut evaluation, &mut cell).await?;
-        return Ok(cell);
-    };
-    if let Ok(result) = tokio::time::timeout(limit, gather(&mut evaluation, &mut cell)).await {
-        result?;
-        return Ok(cell);
-    }
-    cell.timed_out = true;
-    evaluation.interrupt()?;
-    if let Ok(result) = tokio::time::timeout(INTERRUPT_GRACE, gather(&mut evaluation, &mut cell)).await {
-        result?;
-        return Ok(cell);
-    }
-    evaluation.context.signal(SIGKILL, SignalScope::Tree)?;
-    match gather(&mut evaluation, &mut cell).await {
-        // It ended on its own at the last moment.
-        Ok(()) => Ok(cell),
-        Err(EvaluateError::InterpreterEnded(_)) => Err(EvaluateError::Killed { limit }),
-        Err(error) => Err(error),
-    }
-}
-
-async fn gather(evaluation: &mut Evaluation<'_>, cell: &mut Cell) -> Result<(), EvaluateError> {
     while let Some(event) = evaluation.next().await {
         match event? {
             CellEvent::Stdout(bytes) => cell.truncated |= !keep(&mut cell.stdout, &bytes),
@@ -434,7 +493,8 @@ async fn gather(evaluation: &mut Evaluation<'_>, cell: &mut Cell) -> Result<(), 
             CellEvent::Ended(outcome) => cell.outcome = outcome,
         }
     }
-    Ok(())
+    cell.timed_out = evaluation.timed_out();
+    Ok(cell)
 }
 
 /// Keeps what there is room for; says whether that was all.

@@ -85,6 +85,31 @@ fn the_two_sides_of_a_fifo_wait_for_each_other() {
 }
 
 #[test]
+fn what_a_writer_left_in_a_fifo_waits_for_the_reader_that_it_met() {
+    let world = World::new();
+    world.create("/fifo", NewInode::Fifo, 0o644).unwrap();
+    let inode = world.path("/fifo").unwrap().inode().clone();
+    let open = |tid, flags| inode.clone().open(&FsContext { tid: Tid(tid), ..world.cx() }, flags);
+    let mut buf = [0; 9];
+    for gives_up in [false, true] {
+        let Err(Stop::Block(waiting)) = open(1, O_RDONLY) else { panic!("the reader does not wait") };
+        let Ok(writer) = open(2, O_WRONLY) else { panic!("the writer does not meet the reader") };
+        assert_eq!(writer.write(&world.cx(), 0, b"hello"), Ok(5));
+        drop(writer);
+        if gives_up {
+            // Then nobody has it any more, and the next reader finds it empty.
+            drop(waiting);
+            let Ok(reader) = open(3, O_RDONLY | O_NONBLOCK) else { panic!("the reader waits") };
+            assert_eq!(reader.read(&world.cx(), 0, &mut buf), Ok(0));
+        } else {
+            let Ok(reader) = open(1, O_RDONLY) else { panic!("the reader does not know the writer") };
+            assert_eq!(reader.read(&world.cx(), 0, &mut buf), Ok(5));
+            assert_eq!(reader.read(&world.cx(), 0, &mut buf), Ok(0));
+        }
+    }
+}
+
+#[test]
 fn a_task_that_gave_up_waiting_for_a_fifo_is_not_met() {
     let world = World::new();
     world.create("/fifo", NewInode::Fifo, 0o644).unwrap();

@@ -1,12 +1,18 @@
-//! Warm sandboxes that others are forked from: [`TemplateSpec`], [`Template`].
+//! Warm sandboxes that others are forked from: [`TemplateSpec`] says what one is, [`Template`] is one.
+//!
+//! `file.rs` reads and writes a spec as TOML.
 
-use std::path::PathBuf;
+mod file;
+mod spec;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lg_control::{ExitStatus, ForkSpec, Limits, Reply, Request, SandboxSpec};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
+pub use self::file::TemplateFileError;
+pub use self::spec::{Ready, TemplateSpec, WarmUp};
 use crate::context::EvaluateError;
 use crate::program::GuestProgram;
 use crate::{CallError, Launcher, Sandbox, SandboxBuilder, SpawnError, WaitError};
@@ -14,52 +20,11 @@ use crate::{CallError, Launcher, Sandbox, SandboxBuilder, SpawnError, WaitError}
 /// How much of a failed warm-up's standard error is told.
 const TOLD_BYTES: usize = 2000;
 
+/// How long the end of a failed warm-up's standard error is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// The cell that shows which memory a fork's first cell touches. It leaves no trace.
 const REHEARSAL: &str = "print(end='')\n0";
-
-/// What a template is: an image with limits, what is done to warm it up, and when it is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TemplateSpec {
-    /// Its name.
-    pub name: String,
-    /// Image, mounts and limits; no command. The limits are those of the forks, which may have lower ones.
-    pub sandbox: SandboxSpec,
-    /// What makes it warm.
-    pub warm_up: WarmUp,
-    /// How long that may take.
-    pub warm_up_limit: Duration,
-}
-
-/// What makes a template warm.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WarmUp {
-    /// Nothing: no process runs in the forks until one is launched.
-    Nothing,
-    /// A Python interpreter is started, which has imported common modules; then it evaluates a cell, if there is one.
-    /// Forks have it as their [`Context`](crate::Context).
-    Python {
-        /// Python source.
-        cell: Option<String>,
-    },
-    /// A program is launched, and is part of the forks if it still runs when the template is ready.
-    Program {
-        /// The program and its arguments.
-        command: Vec<String>,
-        /// When the template is ready.
-        ready: Ready,
-    },
-}
-
-/// When a template whose warm-up is a program is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ready {
-    /// The program has exited, with status 0. What it left running is part of the forks.
-    Exits,
-    /// The program has written a line to its standard output that contains this text.
-    Line(String),
-    /// This file is there.
-    File(PathBuf),
-}
 
 /// Why a template could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -134,40 +99,6 @@ pub struct Template {
     forks: AtomicU64,
 }
 
-impl TemplateSpec {
-    /// The names of the built-in templates.
-    pub const BUILT_IN: [&'static str; 2] = ["base", "python"];
-
-    /// The built-in template `base`: the host's programs, and nothing running.
-    pub fn base() -> Self {
-        Self::new("base", WarmUp::Nothing)
-    }
-
-    /// The built-in template `python`: an interpreter that has imported common modules.
-    pub fn python() -> Self {
-        Self::new("python", WarmUp::Python { cell: None })
-    }
-
-    /// A template with the defaults of [`SandboxSpec::new`].
-    pub fn new(name: impl Into<String>, warm_up: WarmUp) -> Self {
-        Self {
-            name: name.into(),
-            sandbox: SandboxSpec::new(std::iter::empty::<&str>()),
-            warm_up,
-            warm_up_limit: Duration::from_secs(60),
-        }
-    }
-
-    /// The built-in template of that name.
-    pub fn built_in(name: &str) -> Option<Self> {
-        match name {
-            "base" => Some(Self::base()),
-            "python" => Some(Self::python()),
-            _ => None,
-        }
-    }
-}
-
 impl Template {
     /// Starts a VM, warms it up, and stops it.
     ///
@@ -183,15 +114,14 @@ impl Template {
         builder.spec.cpu_time = None;
         builder.spec.command = Vec::new();
         let mut sandbox = Sandbox::spawn(builder).await?;
-        let warming_since = Instant::now();
-        warm_up(&mut sandbox, spec).await?;
-        // What warmed it up may have left something that hangs.
-        let left = spec.warm_up_limit.saturating_sub(warming_since.elapsed());
-        tokio::time::timeout(left, rehearse(&mut sandbox)).await.map_err(|_| {
-            TemplateError::WarmUpTimedOut { limit: spec.warm_up_limit, stderr: String::new() }
-        })??;
-        let reply = sandbox.connection().call(Request::Freeze, Vec::new()).await?;
-        let Reply::Frozen { memory_bytes } = reply else { return Err(CallError::Answer.into()) };
+        let memory_bytes = match make_ready(&mut sandbox, spec).await {
+            Ok(memory_bytes) => memory_bytes,
+            Err(error) => {
+                // What is wrong with it is said already.
+                let _ = sandbox.kill().await;
+                return Err(error);
+            }
+        };
         Ok(Self {
             spec: spec.clone(),
             sandbox,
@@ -271,7 +201,7 @@ impl Template {
             WarmUp::Nothing | WarmUp::Python { .. } => None,
         };
         let spec = ForkSpec { hostname, limits, notify, cpus };
-        Sandbox::fork_of(self.sandbox.connection().clone(), spec, self.sandbox.place().cloned()).await
+        self.sandbox.fork_one(spec).await
     }
 
     /// Ends it and waits until its vmm is reaped. Its forks live on.
@@ -280,6 +210,22 @@ impl Template {
     /// When the process cannot be waited for.
     pub async fn end(mut self) -> Result<(), WaitError> {
         self.sandbox.kill().await.map(drop)
+    }
+}
+
+/// Warms a sandbox up and stops it. Answers how much memory its forks will share, in bytes.
+async fn make_ready(sandbox: &mut Sandbox, spec: &TemplateSpec) -> Result<u64, TemplateError> {
+    let limit = spec.warm_up_limit;
+    let started = Instant::now();
+    warm_up(sandbox, spec).await?;
+    // What warmed it up may have left something that hangs.
+    let left = limit.saturating_sub(started.elapsed());
+    tokio::time::timeout(left, rehearse(sandbox))
+        .await
+        .map_err(|_| TemplateError::WarmUpTimedOut { limit, stderr: String::new() })??;
+    match sandbox.connection().call(Request::Freeze, Vec::new()).await? {
+        Reply::Frozen { memory_bytes } => Ok(memory_bytes),
+        _ => Err(CallError::Answer.into()),
     }
 }
 
@@ -315,26 +261,23 @@ async fn warm_up(sandbox: &mut Sandbox, spec: &TemplateSpec) -> Result<(), Templ
             let mut program = sandbox.program(command).launch().await?;
             let errors = program.stderr.take();
             let mut stderr = Vec::new();
-            let result = {
-                let mut collect = std::pin::pin!(async {
-                    if let Some(errors) = errors {
-                        // It reads to the end of the stream, and does not fail.
-                        let _ = keep_end(errors, &mut stderr).await;
-                    }
-                    std::future::pending::<()>().await;
-                });
-                let result = tokio::select! {
-                    result = tokio::time::timeout(limit, wait_ready(sandbox, &mut program, ready)) => result,
-                    () = &mut collect => return Ok(()),
-                };
-                // What it wrote has come before its end, but may not have been read.
-                tokio::select! {
-                    biased;
-                    () = &mut collect => {}
-                    () = std::future::ready(()) => {}
+            let collect = async {
+                if let Some(errors) = errors {
+                    // It reads to the end of the stream, and does not fail.
+                    let _ = keep_end(errors, &mut stderr).await;
                 }
-                result
+                std::future::pending::<()>().await;
             };
+            let mut collect = Box::pin(collect);
+            let result = tokio::select! {
+                result = tokio::time::timeout(limit, wait_ready(sandbox, &mut program, ready)) => result,
+                () = &mut collect => return Ok(()),
+            };
+            if matches!(result, Ok(Ok(None))) {
+                return Ok(());
+            }
+            // What it wrote is here already, and may not have been taken.
+            let _ = tokio::time::timeout(LAST_WORDS, collect).await;
             let stderr = String::from_utf8_lossy(&stderr).into_owned();
             match result {
                 Ok(Ok(None)) => Ok(()),
