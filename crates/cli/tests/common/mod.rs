@@ -1,5 +1,7 @@
 //! What the tests of sandboxes as values share: each runs alone in this process, and nothing may be left after it.
 
+#![allow(dead_code, reason = "each test program uses some of it")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// How long anything may take that must come about.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything that has ended may still be seen: a second, and more only for a machine that has much else to do.
+pub const MOMENT: Duration = Duration::from_secs(3);
 
 /// The trial of each named async function.
 macro_rules! trials {
@@ -36,7 +40,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Runs one test; then its processes and descriptors must be gone within a second.
+/// Runs one test; then its processes and descriptors must be gone in a moment.
 pub fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
     // What tokio keeps for the whole process is there before anything is counted.
     drop(runtime());
@@ -51,8 +55,8 @@ pub fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
         if left.processes == 0 && left.descriptors == 0 {
             return Ok(());
         }
-        if ended.elapsed() > Duration::from_secs(1) {
-            return Err(format!("left after a second: {left:?}").into());
+        if ended.elapsed() > MOMENT {
+            return Err(format!("left behind: {left:?}").into());
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -109,4 +113,18 @@ pub fn told(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Sends SIGKILL.
+pub fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The children of this process.
+pub fn children() -> Vec<u32> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let texts = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let pids = |text: String| text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<u32>>();
+    texts.flat_map(pids).collect()
 }
