@@ -380,7 +380,7 @@ mod tests {
     fn written_pages_of_a_sealed_region_are_known() {
         let region = Region::reserve(64 * PAGE_SIZE).unwrap();
         (0..32).for_each(|page| region.write_u64(page * PAGE_SIZE, 1));
-        region.seal(&[0..32 * PAGE_SIZE]).unwrap();
+        region.seal(std::slice::from_ref(&(0..32 * PAGE_SIZE))).unwrap();
         let all = 0..64 * PAGE_SIZE;
         assert_eq!(region.written_pages(all.clone()).unwrap(), []);
         (0..32).for_each(|page| assert_eq!(word(&region, page), 1));
