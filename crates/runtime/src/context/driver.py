@@ -42,6 +42,7 @@ for name in PRELOADED:
         pass
 
 import __future__
+import _random
 import ast
 import atexit
 import binascii
@@ -59,6 +60,8 @@ import traceback
 import types
 
 REQUESTS, ANSWERS = 3, 4
+
+seed_generator = _random.Random.seed
 # In bytes, with the newline.
 MAX_LINE = 8 << 20
 # In characters: so much is left of a text that does not fit. JSON makes at most 6 bytes of one character.
@@ -236,20 +239,33 @@ def on_continue(_number, _frame):
 
 
 def on_vm_fork():
-    """Two VMs must not draw the same numbers. For what a cell keeps itself, it has on_fork()."""
+    """Two VMs must not draw the same numbers. For what a cell keeps itself, it has on_fork().
+
+    Every fork does this first, so it raises nothing in the usual case and writes only what must change: an exception
+    alone touches more memory, which a fork must copy, than all the rest.
+    """
     loaded = sys.modules.get
-    for fresh in (
-        lambda: loaded("random").seed(),
-        lambda: setattr(loaded("tempfile"), "_name_sequence", None),
-        lambda: setattr(loaded("uuid"), "_last_timestamp", None),
-        lambda: setattr(loaded("uuid"), "_node", None),
-        lambda: loaded("numpy.random").seed(),
-        lambda: loaded("ssl").RAND_add(os.urandom(32), 32.0),
-    ):
-        try:
-            fresh()
-        except Exception:
-            pass  # The module is not loaded, or not as it was.
+    try:
+        if (module := loaded("random")) is not None:
+            # What random.seed() does.
+            seed_generator(module._inst)
+            module._inst.gauss_next = None
+        if (module := loaded("tempfile")) is not None and module._name_sequence is not None:
+            module._name_sequence = None
+        if (module := loaded("uuid")) is not None:
+            if module._last_timestamp is not None:
+                module._last_timestamp = None
+            if module._node is not None:
+                module._node = None
+    except Exception as error:
+        complain(error)  # A module is not as it was.
+    try:
+        if (module := loaded("numpy.random")) is not None:
+            module.seed()
+        if (module := loaded("ssl")) is not None:
+            module.RAND_add(os.urandom(32), 32.0)
+    except Exception as error:
+        complain(error)
     for hook in tuple(fork_hooks):
         try:
             hook()
