@@ -170,11 +170,11 @@ fn processes_are_listed_with_what_they_use() {
 fn files_are_written_read_and_told_of() {
     let sandbox = sandbox();
     let kernel = &sandbox.kernel;
-    kernel.make_dir(b"/work/deep/er", 0o750, Parents::Made).unwrap();
-    kernel.make_dir(b"/work/deep/er", 0o750, Parents::Made).unwrap();
-    assert_eq!(kernel.make_dir(b"/work/deep/er", 0o750, Parents::Required), Err(Errno::EEXIST));
+    kernel.make_dir(b"/made/deep/er", 0o750, Parents::Made).unwrap();
+    kernel.make_dir(b"/made/deep/er", 0o750, Parents::Made).unwrap();
+    assert_eq!(kernel.make_dir(b"/made/deep/er", 0o750, Parents::Required), Err(Errno::EEXIST));
     assert_eq!(kernel.make_dir(b"/none/at/all", 0o750, Parents::Required), Err(Errno::ENOENT));
-    let path = b"/work/deep/er/file";
+    let path = b"/made/deep/er/file";
     assert_eq!(kernel.write_file(path, 0, b"x", WriteMode::Into, 0), Err(Errno::ENOENT));
     kernel.write_file(path, 0, b"hello world", WriteMode::New, 0o640).unwrap();
     assert_eq!(kernel.write_file(path, 0, b"x", WriteMode::New, 0o640), Err(Errno::EEXIST));
@@ -186,16 +186,16 @@ fn files_are_written_read_and_told_of() {
     assert_eq!((facts.mode, facts.size), (S_IFREG | 0o640, 11));
     kernel.write_file(path, 0, b"short", WriteMode::Replace, 0o600).unwrap();
     assert_eq!(kernel.read_file(path, 0, 100).unwrap(), b"short");
-    kernel.rename_file(path, b"/work/other").unwrap();
+    kernel.rename_file(path, b"/made/other").unwrap();
     kernel.write_file(path, 0, b"new", WriteMode::New, 0o600).unwrap();
-    assert_eq!(kernel.rename_file(path, b"/work/other"), Err(Errno::EEXIST));
-    let (entries, next) = kernel.list_dir(b"/work", 0).unwrap();
+    assert_eq!(kernel.rename_file(path, b"/made/other"), Err(Errno::EEXIST));
+    let (entries, next) = kernel.list_dir(b"/made", 0).unwrap();
     let mut names: Vec<_> = entries.iter().map(|entry| (&entry.name[..], entry.file_type)).collect();
     names.sort_unstable();
     assert_eq!((names, next), (vec![(&b"deep"[..], S_IFDIR), (b"other", S_IFREG)], None));
-    assert_eq!(kernel.remove(b"/work", Depth::One), Err(Errno::ENOTEMPTY));
-    kernel.remove(b"/work", Depth::All).unwrap();
-    assert_eq!(kernel.stat_file(b"/work"), Err(Errno::ENOENT));
+    assert_eq!(kernel.remove(b"/made", Depth::One), Err(Errno::ENOTEMPTY));
+    kernel.remove(b"/made", Depth::All).unwrap();
+    assert_eq!(kernel.stat_file(b"/made"), Err(Errno::ENOENT));
 }
 
 #[test]
