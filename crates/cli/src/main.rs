@@ -29,6 +29,9 @@ use lg_control::EXIT_LUMINAGUARD;
 
 use crate::args::{Arguments, Verb};
 
+/// How long the last sandboxes may take to be gone.
+const REAP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn main() -> ExitCode {
     panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         // The hook has said what happened.
         Err(_) => EXIT_LUMINAGUARD,
     };
+    // What was dropped is being reaped.
+    lg_runtime::settle(REAP_PATIENCE);
     ExitCode::from(status)
 }
 

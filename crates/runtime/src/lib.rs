@@ -89,6 +89,7 @@ pub use lg_control::{
     ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace, User,
 };
 pub use placement::{Assignment, CpuSet, Placement, PlacementError, Placer, Topology};
+pub use process::settle;
 pub use program::{GuestOutput, GuestProgram, ProgramBuilder, ProgramOutput};
 pub use sandbox::{Output, Sandbox, Stderr, Stdin, Stdout};
 pub use template::{ForkOptions, Ready, Template, TemplateError, TemplateFileError, TemplateSpec, WarmUp};

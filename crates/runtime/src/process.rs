@@ -256,6 +256,23 @@ fn known() -> MutexGuard<'static, BTreeSet<u32>> {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits until the vmms of every sandbox and template that was dropped are reaped; says whether they are.
+///
+/// Dropping kills them, and a thread reaps them. A program that ends at once leaves that to the host's init. Sandboxes that
+/// are still there are waited for as well, so drop them first.
+pub fn settle(within: Duration) -> bool {
+    let started = Instant::now();
+    loop {
+        if known().is_empty() {
+            return true;
+        }
+        if started.elapsed() >= within {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Reaps the vmms that have ended and that nobody here knows.
 fn reap_ended_strays() {
     let Ok(entries) = std::fs::read_dir("/proc") else { return };
