@@ -42,7 +42,7 @@ pub struct SpareVm {
 impl SpareVm {
     /// Makes it.
     pub fn new(kvm: &Kvm) -> std::io::Result<SpareVm> {
-        let vm = kvm.create_vm()?;
+        let vm = create_vm(kvm)?;
         Ok(SpareVm { _vcpu: vm.create_vcpu(0)?, _vm: vm })
     }
 }
@@ -71,7 +71,7 @@ impl Machine {
         zones: Zones<'_>,
         data_bytes: usize,
     ) -> Result<Machine, StartError> {
-        let vm = kvm.create_vm().at_start("KVM_CREATE_VM")?;
+        let vm = create_vm(kvm).at_start("KVM_CREATE_VM")?;
         let slots =
             [slot(SYSTEM_SLOT, SYSTEM_GPA, zones.system), slot(TABLES_SLOT, TABLES_GPA, zones.tables)];
         for region in slots {
@@ -145,6 +145,16 @@ impl Machine {
         // SAFETY: KVM reads `len`, and so many bytes after it (KVM API, 4.21). The descriptor is a vCPU's.
         let answer = unsafe { libc::ioctl(self.vcpu.fd().as_raw_fd(), KVM_SET_SIGNAL_MASK, &raw const mask) };
         if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    }
+}
+
+/// Makes a VM. A signal that arrives meanwhile, for which the process has a handler, ends the call; then it is made again.
+fn create_vm(kvm: &Kvm) -> std::io::Result<VmFd> {
+    loop {
+        match kvm.create_vm() {
+            Err(error) if error.errno() == libc::EINTR => {}
+            result => return Ok(result?),
+        }
     }
 }
 
