@@ -67,7 +67,7 @@ impl Kernel {
     /// Errors: those of open(2); EISDIR, and EINVAL for other special files.
     pub fn read_file(&self, path: &[u8], offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
         self.at_root(|cx, fs| {
-            let description = open_regular(cx, fs, path, O_RDONLY)?;
+            let description = open_regular(cx, fs, path, O_RDONLY, 0)?;
             let mut bytes = vec![0; len.min(MAX_CHUNK)];
             let mut done = 0;
             while done < bytes.len() {
@@ -99,10 +99,11 @@ impl Kernel {
                 WriteMode::Into => 0,
             };
             let fs = FsState { umask: 0, ..fs.clone() };
-            let description = open_with(cx, &fs, path, O_WRONLY | flags, permissions)?;
+            let description = open_regular(cx, &fs, path, O_WRONLY | flags, permissions)?;
             if mode == WriteMode::Replace {
                 // Not O_TRUNC: mappings of the file must notice.
                 ops::truncate(cx, &description.path, 0)?;
+                self.file_truncated(description.inode(), 0);
             }
             let mut done = 0;
             while done < data.len() {
@@ -110,9 +111,6 @@ impl Kernel {
                     0 => return Err(Errno::ENOSPC),
                     wrote => done += wrote,
                 }
-            }
-            if mode == WriteMode::Replace {
-                self.file_truncated(description.inode(), done as u64);
             }
             Ok(())
         })
@@ -253,7 +251,7 @@ fn facts(attr: &Attr, link: Option<Vec<u8>>) -> FileFacts {
     FileFacts { mode: attr.mode, size: attr.size, uid: attr.uid, gid: attr.gid, modified_ns, link }
 }
 
-fn open_with(
+fn open_regular(
     cx: &FsContext<'_>,
     fs: &FsState,
     path: &[u8],
@@ -273,13 +271,4 @@ fn open_with(
         _ if is_regular(mode) => Ok(description),
         _ => Err(Errno::EINVAL),
     }
-}
-
-fn open_regular(
-    cx: &FsContext<'_>,
-    fs: &FsState,
-    path: &[u8],
-    flags: u32,
-) -> Result<std::rc::Rc<FileDescription>, Errno> {
-    open_with(cx, fs, path, flags, 0)
 }

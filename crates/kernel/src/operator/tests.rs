@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 
 use lg_abi::Errno;
 use lg_abi::raw::general::{
-    __NR_exit_group, __NR_fork, __NR_mknod, __NR_read, __NR_rt_sigaction, __NR_write, S_IFDIR, S_IFIFO,
-    S_IFLNK, S_IFMT, S_IFREG,
+    __NR_exit_group, __NR_fork, __NR_mknod, __NR_mmap, __NR_read, __NR_rt_sigaction, __NR_write, MAP_SHARED,
+    O_RDONLY, PROT_READ, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
 };
 
 use super::{Depth, LaunchError, Launched, Parents, Stdio, StreamReader, WriteMode};
@@ -196,6 +196,22 @@ fn files_are_written_read_and_told_of() {
     assert_eq!(kernel.remove(b"/made", Depth::One), Err(Errno::ENOTEMPTY));
     kernel.remove(b"/made", Depth::All).unwrap();
     assert_eq!(kernel.stat_file(b"/made"), Err(Errno::ENOENT));
+}
+
+#[test]
+fn a_mapping_shows_what_a_file_was_replaced_with() {
+    let mut sandbox = sandbox();
+    sandbox.kernel.write_file(b"/mapped", 0, b"old contents", WriteMode::New, 0o600).unwrap();
+    let fd = sandbox.open("/mapped", O_RDONLY).unwrap();
+    let at = sandbox.call(__NR_mmap, &[0, 4096, PROT_READ.into(), MAP_SHARED.into(), fd, 0]).unwrap();
+    let seen = |sandbox: &Sandbox| {
+        let mut bytes = [0; 12];
+        sandbox.memory().read(at, &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!(&seen(&sandbox), b"old contents");
+    sandbox.kernel.write_file(b"/mapped", 0, b"new ones", WriteMode::Replace, 0o600).unwrap();
+    assert_eq!(&seen(&sandbox), b"new ones\0\0\0\0");
 }
 
 #[test]
