@@ -241,20 +241,6 @@ pub fn as_terminal(file: &Rc<dyn File>) -> Option<Rc<Terminal>> {
     any.downcast::<HostStream>().ok().and_then(|stream| stream.terminal.clone())
 }
 
-/// Makes the three standard streams of host descriptors. Where one of them is a terminal it becomes the
-/// sandbox's terminal.
-///
-/// Errors: EBADF for a descriptor that is not open; EINVAL for one that is no stream, such as a directory.
-pub fn open_streams(cx: &FsContext<'_>, hosts: [OwnedFd; 3]) -> Result<[Rc<FileDescription>; 3], Errno> {
-    let terminal = Terminal::new();
-    let [stdin, stdout, stderr] = hosts;
-    Ok([
-        open_stream(cx, stdin, "stdin", &terminal)?,
-        open_stream(cx, stdout, "stdout", &terminal)?,
-        open_stream(cx, stderr, "stderr", &terminal)?,
-    ])
-}
-
 /// Returns the device node of the terminal, `/dev/pts/0`, which is made where `/dev/pts` is.
 fn terminal_node(cx: &FsContext<'_>) -> Result<Path, Errno> {
     const NODE: &[u8] = b"/dev/pts/0";
@@ -267,7 +253,9 @@ fn terminal_node(cx: &FsContext<'_>) -> Result<Path, Errno> {
     }
 }
 
-/// Makes one stream of a host descriptor.
+/// Makes a stream of a host descriptor. Where that is a terminal it becomes the sandbox's, `terminal`.
+///
+/// Errors: EBADF for a descriptor that is not open; EINVAL for one that is no stream, such as a directory.
 pub fn open_stream(
     cx: &FsContext<'_>,
     host: OwnedFd,
