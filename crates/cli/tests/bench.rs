@@ -1,23 +1,16 @@
 //! Each verb of `bench` with tiny counts: what it writes, and how it ends. Each test says loudly that it is skipped where there is
 //! no /dev/kvm.
 
-use std::path::Path;
+mod needs_kvm;
+
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
-const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
+use needs_kvm::needs_kvm;
 
-/// Leaves the test where there is no KVM.
-macro_rules! needs_kvm {
-    () => {
-        if !Path::new("/dev/kvm").exists() {
-            eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-            return;
-        }
-    };
-}
+const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 
 fn bench(words: &[&str]) -> Command {
     let mut command = Command::new(LUMINAGUARD);

@@ -1,22 +1,16 @@
 //! Real programs through the command line. Each test says loudly that it is skipped where there is no /dev/kvm.
 
+mod needs_kvm;
+
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
+use needs_kvm::needs_kvm;
 
-/// Leaves the test where there is no KVM.
-macro_rules! needs_kvm {
-    () => {
-        if !Path::new("/dev/kvm").exists() {
-            eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-            return;
-        }
-    };
-}
+const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 
 fn luminaguard<S: AsRef<OsStr>>(words: &[S]) -> Command {
     let mut command = Command::new(LUMINAGUARD);

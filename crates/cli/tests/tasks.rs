@@ -1,22 +1,15 @@
 //! Work as agents do it, with results that are checked, and what must not be left behind.
 
+mod needs_kvm;
+
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
+use needs_kvm::needs_kvm;
 
-/// Leaves the test where there is no KVM.
-macro_rules! needs_kvm {
-    () => {
-        if !Path::new("/dev/kvm").exists() {
-            eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-            return;
-        }
-    };
-}
+const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 
 fn run(words: &[&str]) -> Output {
     Command::new(LUMINAGUARD).arg("run").args(words).stdin(Stdio::null()).output().unwrap()

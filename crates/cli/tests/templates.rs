@@ -1,20 +1,13 @@
 //! Templates through the command line: `run --template`, `template`, `repl`. Each test that needs one says loudly that it is
 //! skipped where there is no /dev/kvm.
 
+mod needs_kvm;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Leaves the test where there is no KVM.
-macro_rules! needs_kvm {
-    () => {
-        if !Path::new("/dev/kvm").exists() {
-            eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-            return;
-        }
-    };
-}
+use needs_kvm::needs_kvm;
 
 fn luminaguard<S: AsRef<OsStr>>(words: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_luminaguard"));
