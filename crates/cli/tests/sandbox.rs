@@ -130,7 +130,7 @@ fn the_environment_is_the_guests_own() {
     let expected = [
         "A=b c",
         "HOME=/root",
-        "LANG=C.UTF-8",
+        "LC_CTYPE=C.UTF-8",
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "TERM=xterm-256color",
     ];

@@ -26,7 +26,7 @@ const DEFAULT_MAX_OPEN_FILES: u32 = 65_536;
 const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
-    ("LANG", "C.UTF-8"),
+    ("LC_CTYPE", "C.UTF-8"),
     ("TERM", "xterm-256color"),
 ];
 
