@@ -1,16 +1,17 @@
 //! The life of one agent: spawn, execute, clean up; timed, and every answer checked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use lg_runtime::{Report, Stats};
 use serde::Serialize;
 
-use crate::backend::{Ground, Interpreter, Limits, clip};
+use crate::backend::{Answer, Ground, Interpreter, Limits, clip};
 use crate::checkpoint::{Checkpoint, Stage};
 use crate::ms;
-use crate::scenario::Scenario;
+use crate::scenario::{Action, Scenario};
 
 /// How an agent's life went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -29,6 +30,8 @@ pub enum Outcome {
 pub struct Life {
     /// From the request until the agent's interpreter answered for the first time.
     pub spawn_ms: f64,
+    /// The parts of that, one after the other. Together they are [`spawn_ms`](Self::spawn_ms).
+    pub spawn_phases: Vec<Phase>,
     /// From then until the answer to the last operation.
     pub execute_ms: f64,
     /// From then until the agent's process was reaped.
@@ -37,6 +40,9 @@ pub struct Life {
     pub total_ms: f64,
     /// The operations that were done, in order.
     pub operations: Vec<OperationSample>,
+    /// What operations measured themselves, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub measures: BTreeMap<String, Vec<f64>>,
     /// How it went.
     pub outcome: Outcome,
     /// Why it did not complete.
@@ -48,6 +54,15 @@ pub struct Life {
     /// The process on the host.
     #[serde(skip)]
     pub(crate) pid: Option<u32>,
+}
+
+/// A part of a spawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Phase {
+    /// What happened.
+    pub name: &'static str,
+    /// How long it took, in milliseconds.
+    pub ms: f64,
 }
 
 /// One operation of one agent.
@@ -111,10 +126,12 @@ impl Plan {
 pub(crate) async fn live(plan: Arc<Plan>, seed: u64, requested: Instant, mut checkpoint: Checkpoint) -> Life {
     let mut life = Life {
         spawn_ms: 0.0,
+        spawn_phases: Vec::new(),
         execute_ms: 0.0,
         cleanup_ms: 0.0,
         total_ms: 0.0,
         operations: Vec::new(),
+        measures: BTreeMap::new(),
         outcome: Outcome::Completed,
         error: None,
         sandbox: None,
@@ -178,22 +195,67 @@ async fn work(
     interpreter: &mut Option<Interpreter>,
     checkpoint: &mut Checkpoint,
 ) -> Result<()> {
-    let steps = plan.scenario.steps(seed, &plan.directory_of(seed))?;
-    let started = Interpreter::start(&plan.ground, &plan.scenario, plan.limits).await.context("spawn")?;
+    let directory = plan.directory_of(seed);
+    let steps = plan.scenario.steps(seed, &directory)?;
+    let started = Interpreter::start(&plan.ground, plan.limits).await.context("spawn")?;
+    let there = requested.elapsed();
     let interpreter = interpreter.insert(started);
     life.pid = interpreter.pid();
     interpreter.hello(seed).await.context("hello")?;
-    life.spawn_ms = ms(requested.elapsed());
+    let answered = requested.elapsed();
+    life.spawn_ms = ms(answered);
+    life.spawn_phases = phases(interpreter.fork_time(), there, answered);
     checkpoint.reach(Stage::Alive, life.pid).await;
     for step in steps {
+        if !step.think.is_zero() {
+            tokio::time::sleep(step.think).await;
+        }
         let asked = Instant::now();
-        let answer = interpreter.operate(&step.cell).await.with_context(|| step.name.clone())?;
-        life.operations.push(OperationSample { name: step.name.clone(), ms: ms(asked.elapsed()) });
-        if answer != step.expected {
-            life.operations.pop();
-            bail!("{}: wrong answer {}, expected {}", step.name, clip(&answer), clip(&step.expected));
+        let answer = match &step.action {
+            Action::Cell(source) => interpreter.operate(source, step.measure.is_some()).await,
+            Action::Shell(script) => interpreter.shell(script).await.map(Answer::plain),
+        };
+        let Answer { value, samples } = answer.with_context(|| step.name.clone())?;
+        let took = ms(asked.elapsed());
+        if value != step.expected {
+            bail!("{}: wrong answer {}, expected {}", step.name, clip(&value), clip(&step.expected));
+        }
+        life.operations.push(OperationSample { name: step.name, ms: took });
+        if let Some(measure) = step.measure {
+            life.measures.entry(measure).or_default().extend(samples);
         }
     }
     checkpoint.reach(Stage::Worked, life.pid).await;
     Ok(())
+}
+
+/// The parts of a spawn: how long the vmm took for the fork, and when after the request the sandbox was there and when its
+/// interpreter had answered.
+fn phases(fork: Option<Duration>, there: Duration, answered: Duration) -> Vec<Phase> {
+    let answer = Phase { name: "first answer", ms: ms(answered - there) };
+    match fork {
+        Some(fork) => vec![
+            Phase { name: "queue and hand-over", ms: ms(there.saturating_sub(fork)) },
+            Phase { name: "fork in the vmm", ms: ms(fork.min(there)) },
+            answer,
+        ],
+        None => vec![Phase { name: "start", ms: ms(there) }, answer],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phases_of_a_spawn_add_up_to_it() {
+        let of = |fork| {
+            let phases = phases(fork, Duration::from_millis(3), Duration::from_millis(5));
+            (phases.iter().map(|phase| phase.ms).sum::<f64>(), phases.len())
+        };
+        assert_eq!(of(Some(Duration::from_millis(1))), (5.0, 3));
+        assert_eq!(of(None), (5.0, 2));
+        // Two clocks: the vmm's own time is never more than what it is a part of.
+        assert_eq!(of(Some(Duration::from_millis(4))), (5.0, 3));
+    }
 }

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use crate::cell_driver::{CellDriver, PRELUDE};
 use crate::line_driver::LineDriver;
-use crate::scenario::Scenario;
 
 /// Where agents run.
 #[derive(Debug, Clone)]
@@ -63,6 +62,50 @@ pub(crate) struct Limits {
     pub(crate) deadline: Duration,
 }
 
+/// The answer of an operation.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) value: Value,
+    /// What the operation measured, where it measures something.
+    pub(crate) samples: Vec<f64>,
+}
+
+impl Answer {
+    pub(crate) fn plain(value: Value) -> Self {
+        Self { value, samples: Vec::new() }
+    }
+
+    /// From what a cell answered: a pair of `result` and `samples`, if it measures.
+    pub(crate) fn of_cell(value: Value, measures: bool) -> Result<Self> {
+        if !measures {
+            return Ok(Self::plain(value));
+        }
+        let (value, samples) =
+            serde_json::from_value(value).context("a cell that measures has no `samples`")?;
+        Ok(Self { value, samples })
+    }
+}
+
+/// The source of a cell that leaves its answer in `result`, where [`Answer::of_cell`] finds it.
+pub(crate) fn cell_source(cell: &str, measures: bool) -> String {
+    let pair = if measures { "\nresult = [result, samples]" } else { "" };
+    format!("{cell}{pair}")
+}
+
+/// What a shell wrote to standard output.
+///
+/// # Errors
+/// When it did not succeed.
+pub(crate) fn shell_output(
+    success: bool,
+    status: impl std::fmt::Display,
+    stdout: Vec<u8>,
+    stderr: &[u8],
+) -> Result<Vec<u8>> {
+    ensure!(success, "the shell ended with {status}: {}", String::from_utf8_lossy(stderr).trim_end());
+    Ok(stdout)
+}
+
 /// The interpreter of one agent.
 pub(crate) enum Interpreter {
     /// It evaluates cells in the sandbox's code context.
@@ -72,33 +115,51 @@ pub(crate) enum Interpreter {
 }
 
 impl Interpreter {
-    pub(crate) async fn start(ground: &Ground, scenario: &Scenario, limits: Limits) -> Result<Self> {
+    pub(crate) async fn start(ground: &Ground, limits: Limits) -> Result<Self> {
         Ok(match ground {
             Ground::Template(template) => {
                 Self::Cells(Box::new(CellDriver::start(template, limits.deadline).await?))
             }
-            Ground::Cold(launcher) => Self::Lines(Box::new(
-                LineDriver::start_in_sandbox(launcher, &scenario.command(), limits).await?,
-            )),
-            Ground::Native => Self::Lines(Box::new(LineDriver::start_natively(&scenario.command())?)),
+            Ground::Cold(launcher) => {
+                Self::Lines(Box::new(LineDriver::start_in_sandbox(launcher, limits).await?))
+            }
+            Ground::Native => Self::Lines(Box::new(LineDriver::start_natively()?)),
         })
     }
 
     /// Has it answer for the first time.
     pub(crate) async fn hello(&mut self, seed: u64) -> Result<()> {
         let answer = match self {
-            Self::Cells(cells) => cells.operate(&format!("result = {{'hello': {seed}}}")).await?,
+            Self::Cells(cells) => cells.operate(&format!("result = {{'hello': {seed}}}"), false).await?.value,
             Self::Lines(lines) => lines.hello(seed).await?,
         };
         ensure!(answer == json!({ "hello": seed }), "unexpected answer {answer}");
         Ok(())
     }
 
-    /// Has one cell evaluated, answers the tools that it calls meanwhile, and answers what it left in `result`.
-    pub(crate) async fn operate(&mut self, cell: &str) -> Result<Value> {
+    /// Has one cell evaluated, answers the tools that it calls meanwhile, and answers what it left in `result`, and in `samples`
+    /// if it measures something.
+    pub(crate) async fn operate(&mut self, cell: &str, measures: bool) -> Result<Answer> {
         match self {
-            Self::Cells(cells) => cells.operate(cell).await,
-            Self::Lines(lines) => lines.operate(cell).await,
+            Self::Cells(cells) => cells.operate(cell, measures).await,
+            Self::Lines(lines) => lines.operate(cell, measures).await,
+        }
+    }
+
+    /// Has a command line executed by a shell beside the interpreter, and answers what it wrote to standard output.
+    pub(crate) async fn shell(&mut self, script: &str) -> Result<Value> {
+        let output = match self {
+            Self::Cells(cells) => cells.shell(script).await?,
+            Self::Lines(lines) => lines.shell(script).await?,
+        };
+        Ok(Value::String(String::from_utf8(output).context("standard output is not UTF-8")?))
+    }
+
+    /// How long the vmm took to fork it, if it was forked.
+    pub(crate) fn fork_time(&self) -> Option<Duration> {
+        match self {
+            Self::Cells(cells) => Some(cells.fork_time()),
+            Self::Lines(_) => None,
         }
     }
 

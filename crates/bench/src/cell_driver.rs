@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use lg_runtime::{CellEvent, Context, ForkOptions, Limits, Report, Representation, Sandbox, Template};
 use serde_json::{Value, json};
 
-use crate::backend::Tail;
+use crate::backend::{Answer, Tail, cell_source, shell_output};
 use crate::scenario::call_tool;
 
 /// What the template has evaluated: `tool` and `Answer`.
@@ -34,8 +34,17 @@ impl CellDriver {
         self.sandbox.vmm_pid()
     }
 
-    pub(crate) async fn operate(&mut self, cell: &str) -> Result<Value> {
-        let source = format!("result = None\n{cell}\nAnswer(result)");
+    pub(crate) fn fork_time(&self) -> Duration {
+        self.sandbox.vmm_latency()
+    }
+
+    pub(crate) async fn shell(&mut self, script: &str) -> Result<Vec<u8>> {
+        let output = self.sandbox.program(["sh", "-c", script]).output().await?;
+        shell_output(output.status.is_success(), output.status, output.stdout, &output.stderr)
+    }
+
+    pub(crate) async fn operate(&mut self, cell: &str, measures: bool) -> Result<Answer> {
+        let source = format!("result = None\n{}\nAnswer(result)", cell_source(cell, measures));
         let files = self.sandbox.files();
         let mut evaluation = self.context.start(&source).await?;
         while let Some(event) = evaluation.next().await {
@@ -51,7 +60,7 @@ impl CellDriver {
                 }
                 CellEvent::Ended(outcome) => {
                     let value = outcome?.as_ref().and_then(Representation::json);
-                    return value.context("an answer without a value");
+                    return Answer::of_cell(value.context("an answer without a value")?, measures);
                 }
                 _ => {}
             }

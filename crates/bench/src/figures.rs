@@ -151,7 +151,7 @@ impl FiguresConfig {
     /// with its reason.
     pub fn run(&self) -> Result<Figures> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
-        let timestamp = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let timestamp = crate::report::seconds(jiff::Timestamp::now());
         let environment =
             Environment::look("sandbox", Some((self.kvm)().context("cannot make a virtual machine")?.kind));
         let mut figures = Figures {

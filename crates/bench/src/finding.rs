@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::environment::Environment;
 use crate::floors::BareVm;
-use crate::report::rounded;
+use crate::report::{rounded, seconds};
 use crate::{Bench, ms};
 
 /// How long something may take to go away before it counts as left.
@@ -43,7 +43,7 @@ pub struct Header {
 impl Header {
     pub(crate) fn new(verb: &str, bare_vm: &BareVm) -> Self {
         Self {
-            timestamp: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            timestamp: seconds(jiff::Timestamp::now()),
             schema: format!("luminaguard.bench.{verb}/1"),
             environment: Environment::look("warm", Some(bare_vm.kind().to_owned())),
         }

@@ -182,6 +182,49 @@ pub struct Floors {
     /// The life of one agent alone as a plain process of the host, without isolation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub native_agent_ms: Option<Summary>,
+    /// As many agents at once as plain processes of the host, from the first request to the last end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub native_burst: Option<NativeBurst>,
+    /// What all processors together compute, divided by what one computes alone: less than their number where
+    /// two of them share a core.
+    pub parallel_speedup: f64,
+}
+
+/// Agents at once as plain processes of the host.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct NativeBurst {
+    /// How many.
+    pub agent_count: usize,
+    /// Wall clock from the first request to the last end.
+    pub total_time_ms: Summary,
+}
+
+/// What `threads` processors compute, divided by what one computes alone: the median of a few comparisons.
+pub(crate) fn parallel_speedup(threads: usize) -> f64 {
+    const ROUNDS: usize = 5;
+    const PERIOD: Duration = Duration::from_millis(60);
+    let rate = |threads: usize| {
+        let started = Instant::now();
+        let steps: u64 = std::thread::scope(|scope| {
+            let workers: Vec<_> =
+                (0..threads).map(|n| scope.spawn(move || compute(n as u64, PERIOD))).collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).sum()
+        });
+        steps as f64 / started.elapsed().as_secs_f64()
+    };
+    let ratios: Vec<f64> = (0..ROUNDS).map(|_| rate(threads) / rate(1)).collect();
+    crate::stats::median(&ratios).unwrap_or(1.0).clamp(1.0, threads as f64)
+}
+
+/// How many steps of a computation one processor does in `period`.
+fn compute(seed: u64, period: Duration) -> u64 {
+    const BATCH: u64 = 20_000;
+    let (started, mut random, mut steps) = (Instant::now(), crate::random::Random::new(seed), 0);
+    while started.elapsed() < period {
+        std::hint::black_box((0..BATCH).fold(0, |sum: u64, _| sum.wrapping_add(random.next())));
+        steps += BATCH;
+    }
+    steps
 }
 
 /// How long a process takes from its start until it is reaped, in milliseconds, many times.
@@ -238,6 +281,12 @@ mod tests {
         assert!(rate > 1.0, "{rate}");
         let broken = BareVm::new("pvm", || anyhow::bail!("no"));
         assert!(pairs_per_second(&broken, 2, Duration::from_millis(50)).is_err());
+    }
+
+    #[test]
+    fn processors_together_are_worth_one_to_all_of_them() {
+        assert_eq!(parallel_speedup(1), 1.0);
+        assert!((1.0..=2.0).contains(&parallel_speedup(2)));
     }
 
     #[tokio::test(flavor = "multi_thread")]

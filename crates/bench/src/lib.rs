@@ -15,6 +15,7 @@
 
 mod agent;
 mod backend;
+mod bootstrap;
 mod burst;
 mod cell_driver;
 mod checkpoint;
@@ -31,34 +32,40 @@ mod line_driver;
 mod lives;
 mod proc;
 mod progress;
+mod random;
 mod report;
 mod scale;
 mod scenario;
 mod schema;
 mod spawn;
 mod stats;
+mod suggest;
 mod timing;
 mod usage;
+mod usl;
 mod warm_life;
 
-pub use agent::{Life, OperationSample, Outcome, SandboxSample};
+pub use agent::{Life, OperationSample, Outcome, Phase, SandboxSample};
 pub use backend::Backend;
 pub use burst::Burst;
 pub use claim::{ClaimConfig, ClaimFinding, ClaimSample};
 pub use environment::Environment;
 pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE, Skipped};
 pub use finding::{Finding, Header, Tally, TemplateFacts, check_json_path, write_json};
-pub use floors::{BareVm, FloorSamples, Floors, KvmProbe, KvmSample, MeasuredFloors, Ratio};
+pub use floors::{BareVm, FloorSamples, Floors, KvmProbe, KvmSample, MeasuredFloors, NativeBurst, Ratio};
 pub use footprint::{Footprint, Held};
 pub use fork::{ForkConfig, ForkFinding, LiveFork};
 pub use interrupt::Interrupted;
 pub use lg_runtime::Leftovers;
 pub use lives::{FloorRate, LivesConfig, LivesFinding, Rate, SustainedLife};
-pub use scale::{ScaleConfig, ScaleOutcome};
+pub use scale::{Arrival, Criteria, ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
-pub use schema::{AgentResult, Concurrent, Criterion, MeanExits, Resources, Scaling};
+pub use schema::{
+    AgentResult, Bound, Concurrent, Criterion, MeanExits, PhaseMean, Resources, Scaling, ScenarioFacts,
+};
 pub use spawn::{SpawnConfig, SpawnFinding};
 pub use stats::Summary;
+pub use usl::Usl;
 pub use warm_life::{Phases, WarmLife};
 
 /// What every measurement of warm sandboxes needs.

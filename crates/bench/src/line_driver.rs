@@ -11,11 +11,21 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-use crate::backend::{Limits, Tail, clip};
+use crate::backend::{Answer, Limits, Tail, cell_source, clip, shell_output};
 use crate::scenario::call_tool;
 
 /// The longest line that an agent may answer, in bytes.
 const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// The interpreter of an agent that is talked to in lines.
+const PROGRAM: [&str; 3] = ["python3", "-c", include_str!("driver.py")];
+
+/// A command with the environment of a sandbox.
+fn native(words: &[&str; 3]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env_clear().envs(SandboxSpec::new(words).env);
+    command
+}
 
 /// A program that runs, with its streams.
 pub(crate) struct LineDriver {
@@ -31,12 +41,8 @@ enum Body {
 }
 
 impl LineDriver {
-    pub(crate) async fn start_in_sandbox(
-        launcher: &Launcher,
-        command: &[String],
-        limits: Limits,
-    ) -> Result<Self> {
-        let mut sandbox = Sandbox::builder(command)
+    pub(crate) async fn start_in_sandbox(launcher: &Launcher, limits: Limits) -> Result<Self> {
+        let mut sandbox = Sandbox::builder(PROGRAM)
             .launcher(launcher.clone())
             .memory_bytes(limits.memory_bytes)
             .timeout(limits.deadline)
@@ -50,20 +56,14 @@ impl LineDriver {
         Ok(Self::new(stdin, stdout, stderr, Body::Sandbox(Box::new(sandbox))))
     }
 
-    pub(crate) fn start_natively(command: &[String]) -> Result<Self> {
-        let (program, arguments) = command.split_first().context("a program is missing")?;
-        // The environment is that of a sandbox.
-        let environment = SandboxSpec::new([program]).env;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(environment)
+    pub(crate) fn start_natively() -> Result<Self> {
+        let mut child = native(&PROGRAM)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("cannot start {program}"))?;
+            .with_context(|| format!("cannot start {}", PROGRAM[0]))?;
         let streams = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
         let ((stdin, stdout), stderr) = streams.context("a piped stream is missing")?;
         Ok(Self::new(stdin, stdout, stderr, Body::Native(child)))
@@ -95,8 +95,22 @@ impl LineDriver {
         self.receive().await
     }
 
-    pub(crate) async fn operate(&mut self, cell: &str) -> Result<Value> {
-        self.send(&json!({ "cell": cell })).await?;
+    pub(crate) async fn shell(&mut self, script: &str) -> Result<Vec<u8>> {
+        let words = ["sh", "-c", script];
+        match &self.body {
+            Body::Sandbox(sandbox) => {
+                let output = sandbox.program(words).output().await?;
+                shell_output(output.status.is_success(), output.status, output.stdout, &output.stderr)
+            }
+            Body::Native(_) => {
+                let output = native(&words).stdin(Stdio::null()).output().await?;
+                shell_output(output.status.success(), output.status, output.stdout, &output.stderr)
+            }
+        }
+    }
+
+    pub(crate) async fn operate(&mut self, cell: &str, measures: bool) -> Result<Answer> {
+        self.send(&json!({ "cell": cell_source(cell, measures) })).await?;
         loop {
             let answer = self.receive().await?;
             if let Some(name) = answer.get("tool").and_then(Value::as_str) {
@@ -104,7 +118,7 @@ impl LineDriver {
                 let value = value.with_context(|| format!("no such tool: {name:?}"))?;
                 self.send(&json!({ "value": value })).await?;
             } else if let Some(value) = answer.get("value") {
-                return Ok(value.clone());
+                return Answer::of_cell(value.clone(), measures);
             } else {
                 bail!(
                     "{}",

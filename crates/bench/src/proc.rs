@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-pub(crate) use lg_runtime::proc::{field, pss_bytes};
+pub(crate) use lg_runtime::proc::{field, private_bytes, pss_bytes};
 
 /// The sum of the threads of `pids`.
 pub(crate) fn threads(pids: &[u32]) -> Option<u64> {

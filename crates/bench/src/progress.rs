@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+const TEMPLATE: &str = "{spinner} [{bar:30}] {pos}/{len} {msg} (about {eta} left)";
+
 /// A bar on a terminal, plain lines elsewhere.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -16,7 +18,7 @@ impl Progress {
     pub(crate) fn new(steps: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
                 bar.set_style(style);
             }
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -32,15 +34,25 @@ impl Progress {
         }
     }
 
-    /// Says what a step found.
-    pub(crate) fn done(&self, what: &str) {
+    /// Another step is done.
+    pub(crate) fn step(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    /// Says something beside the steps.
+    pub(crate) fn say(&self, what: &str) {
         match &self.bar {
-            Some(bar) => {
-                bar.println(what);
-                bar.inc(1);
-            }
+            Some(bar) => bar.println(what),
             None => eprintln!("{what}"),
         }
+    }
+
+    /// Says what a step found.
+    pub(crate) fn done(&self, what: &str) {
+        self.say(what);
+        self.step();
     }
 }
 
@@ -61,7 +73,7 @@ impl Count {
     pub(crate) fn new(what: &str, steps: usize) -> Self {
         Self(std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(steps as u64);
-            if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:30}] {pos}/{len} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
                 bar.set_style(style);
             }
             bar.set_message(what.to_owned());

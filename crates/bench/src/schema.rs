@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::finding::TemplateFacts;
 use crate::floors::Floors;
 use crate::stats::Summary;
+use crate::usl::Usl;
 
 /// The schema of [`Concurrent`].
 pub const CONCURRENT_SCHEMA: &str = "luminaguard.concurrent/1";
@@ -27,6 +28,8 @@ pub struct Concurrent {
     pub agent_count: usize,
     /// How often the N agents were run and timed.
     pub repetitions: usize,
+    /// How many lives each of the N agents had in a repetition: 1, but in a closed loop.
+    pub lives_each: usize,
     /// From the first request to the last clean-up, in milliseconds.
     pub total_time_ms: f64,
     /// Mean over agents.
@@ -38,9 +41,14 @@ pub struct Concurrent {
     /// Mean over agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub avg_cleanup_time_ms: Option<f64>,
+    /// 95 % confidence intervals of fields of this object, by bootstrap over the repetitions; absent for one repetition.
+    /// Those of percentiles are named `spawn_ms.p50`.
+    pub intervals_95: BTreeMap<&'static str, [f64; 2]>,
     /// Over every completed agent of every repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spawn_ms: Option<Summary>,
+    /// The parts of a spawn in their order, mean over the same agents: they add up to `spawn_ms.mean`.
+    pub spawn_phases_ms: Vec<PhaseMean>,
     /// Over every completed agent of every repetition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execute_ms: Option<Summary>,
@@ -64,17 +72,23 @@ pub struct Concurrent {
     /// Serial time of N agents, measured at N = 1, / total time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speedup: Option<f64>,
-    /// The most that the cores allow: min(N, cores x wall clock / CPU time of one agent alone).
+    /// The most that the machine allows: min(N, `floors.parallel_speedup` x wall clock / CPU time of one agent alone).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ideal_speedup: Option<f64>,
     /// Speedup / ideal speedup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub efficiency: Option<f64>,
+    /// The ideal if each core were a whole one: min(N, cores x wall clock / CPU time of one agent alone).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nominal_ideal_speedup: Option<f64>,
     /// What the agents used.
     pub resources: Resources,
     /// Exits per agent, mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exits: Option<MeanExits>,
+    /// Round trips inside the sandbox over its own loopback, as a program there timed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_latency_ms: Option<Summary>,
     /// One entry per agent.
     pub agent_results: Vec<AgentResult>,
     /// Counts by outcome, over all repetitions.
@@ -89,9 +103,18 @@ pub struct Resources {
     /// CPU time of harness and agents / (wall clock x cores), in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<f64>,
-    /// CPU time of the agents' processes, per agent, in seconds.
+    /// CPU time of the agents' processes, per life, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds_per_agent: Option<f64>,
+    /// CPU time of this process, the harness, per life, in seconds: what asking, checking and timing cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harness_cpu_seconds_per_agent: Option<f64>,
+    /// How often the agents' processes waited for something, per life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voluntary_switches_per_agent: Option<f64>,
+    /// How often they were made to wait for others, per life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub involuntary_switches_per_agent: Option<f64>,
     /// The sum of PSS of the agents' processes while all N had answered hello, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<f64>,
@@ -119,8 +142,21 @@ pub struct MeanExits {
     pub syscalls: f64,
     /// Page faults.
     pub page_faults: f64,
+    /// Other exceptions.
+    pub exceptions: f64,
     /// Interruptions.
     pub interrupts: f64,
+}
+
+/// A part of a spawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PhaseMean {
+    /// What happened.
+    pub name: &'static str,
+    /// The mean over agents, in milliseconds.
+    pub mean_ms: f64,
+    /// Its share of the whole spawn.
+    pub share: f64,
 }
 
 /// One agent: medians over the repetitions, and the worst outcome of any.
@@ -152,8 +188,10 @@ pub struct Scaling {
     pub timestamp: String,
     /// [`SCALING_SCHEMA`].
     pub schema: String,
-    /// The scenario's name.
-    pub scenario: String,
+    /// Whether somebody ended the run before its end: then these are the repetitions until there.
+    pub interrupted: bool,
+    /// What agents did.
+    pub scenario: ScenarioFacts,
     /// Where it was measured.
     pub environment: Environment,
     /// The template that the agents were forked from, if they were.
@@ -161,10 +199,30 @@ pub struct Scaling {
     pub template: Option<TemplateFacts>,
     /// The least that the machine can do, measured in the same run.
     pub floors: Floors,
+    /// The Universal Scalability Law, fitted to the lives per second; absent with fewer than four agent counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usl: Option<Usl>,
     /// What was promised, and what was found.
     pub criteria: Vec<Criterion>,
     /// One for each agent count, the single agent first.
     pub test_results: Vec<Concurrent>,
+}
+
+/// What agents did, and when they were asked for.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScenarioFacts {
+    /// Its name.
+    pub name: String,
+    /// What it is, in a sentence.
+    pub about: String,
+    /// How many operations each agent does.
+    pub operations: usize,
+    /// How long an agent waits before each operation, on average, in milliseconds.
+    pub think_ms: f64,
+    /// `burst`, `poisson:RATE` or `closed`.
+    pub arrival: String,
+    /// What all random choices of the run follow from.
+    pub seed: u64,
 }
 
 /// One promise.
@@ -172,31 +230,28 @@ pub struct Scaling {
 pub struct Criterion {
     /// What is promised.
     pub name: String,
-    /// The promised value; absent where nothing is promised and the value is only told.
+    /// The promised value.
+    pub target: f64,
+    /// `at_most` or `at_least`: what `measured` must be of `target`.
+    pub bound: Bound,
+    /// The value found: the worst over the agent counts that the promise is about. Absent if it could not be measured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<f64>,
-    /// The value found.
-    pub measured: f64,
-    /// The unit of both.
+    pub measured: Option<f64>,
+    /// The agent count where that was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_count: Option<usize>,
+    /// The unit of both values.
     pub unit: String,
-    /// Whether it holds.
+    /// Whether it holds. What was not measured does not hold.
     pub passed: bool,
 }
 
-impl Criterion {
-    /// A count that must be exactly `target`.
-    pub(crate) fn exactly(name: String, target: usize, measured: usize) -> Self {
-        Self {
-            name,
-            target: Some(target as f64),
-            measured: measured as f64,
-            unit: "1".to_owned(),
-            passed: target == measured,
-        }
-    }
-
-    /// A value that is told and promised by nobody.
-    pub(crate) fn told(name: String, measured: f64, unit: &str) -> Self {
-        Self { name, target: None, measured, unit: unit.to_owned(), passed: true }
-    }
+/// Which side of a target is the good one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// No more than the target.
+    AtMost,
+    /// No less.
+    AtLeast,
 }

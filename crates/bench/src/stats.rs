@@ -5,6 +5,8 @@ use serde::Serialize;
 /// What is said about a set of samples; all in the unit of the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
+    /// How many samples.
+    pub n: usize,
     /// The least.
     pub min: f64,
     /// The median.
@@ -33,13 +35,14 @@ impl Summary {
         let squares: f64 = sorted.iter().map(|x| (x - mean).powi(2)).sum();
         let stddev = if sorted.len() > 1 { (squares / (sorted.len() - 1) as f64).sqrt() } else { 0.0 };
         let at = |fraction| percentile(&sorted, fraction);
-        Some(Self { min, p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max, mean, stddev })
+        let n = sorted.len();
+        Some(Self { n, min, p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max, mean, stddev })
     }
 }
 
 /// The value below which `fraction` of the samples lie, between two samples in proportion (as numpy does by default).
 /// `sorted` must be sorted and not empty.
-fn percentile(sorted: &[f64], fraction: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], fraction: f64) -> f64 {
     let place = fraction * (sorted.len() - 1) as f64;
     let (low, high) = (place.floor() as usize, place.ceil() as usize);
     sorted[low] + (sorted[high] - sorted[low]) * (place - low as f64)

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, ClaimConfig, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
+    Backend, BareVm, Bench, ClaimConfig, Criteria, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
     KvmSample, LivesConfig, ScaleConfig, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
@@ -67,39 +67,66 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
     Ok(u8::from(!tally.is_clean()))
 }
 
+/// What `--full` adds.
+const FULL_AGENTS: [usize; 2] = [500, 1000];
+const REPETITIONS: usize = 5;
+const FULL_REPETITIONS: usize = 10;
+
 fn scale(options: ScaleOptions) -> Result<u8> {
-    let (backend, kvm) = match (options.native, options.cold) {
-        (true, _) => (Backend::Native, None),
-        (false, true) => (Backend::Cold(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
-        (false, false) => (Backend::Warm(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
-    };
-    let config = ScaleConfig {
-        agents: options.agents,
-        repetitions: options.repetitions,
-        out: options.out,
-        backend,
-        scenario: Scenario::interpreter()?,
-        memory_bytes: options.memory,
-        deadline: options.deadline,
-        kvm,
-    };
-    let outcome = config.run()?;
+    if let Some(path) = &options.output.json {
+        lg_bench::check_json_path(path)?;
+    }
+    let outcome = scale_config(&options)?.run()?;
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{}", outcome.table)?;
     for file in &outcome.files {
         writeln!(stdout, "{}", file.display())?;
     }
-    for criterion in &outcome.scaling.criteria {
-        match criterion.target {
-            None => writeln!(stdout, "{}: {:.1} {}", criterion.name, criterion.measured, criterion.unit)?,
-            Some(target) if !criterion.passed => {
-                complain(&format!("{}: {} instead of {target}", criterion.name, criterion.measured));
-            }
-            Some(_) => {}
-        }
+    writeln!(stdout, "\n{}", outcome.criteria_table())?;
+    if let Some(path) = &options.output.json {
+        lg_bench::write_json(path, &outcome.scaling)?;
     }
-    let failed = !outcome.is_clean() || options.check && !outcome.criteria_hold();
-    Ok(u8::from(failed))
+    if outcome.scaling.interrupted {
+        complain("interrupted: the files hold what was measured until then");
+        return Ok(INTERRUPTED);
+    }
+    outcome.complaints().iter().for_each(|complaint| complain(complaint));
+    Ok(u8::from(!outcome.is_clean() || options.check && !outcome.criteria_hold()))
+}
+
+fn scale_config(options: &ScaleOptions) -> Result<ScaleConfig> {
+    let (backend, kvm) = match (options.native, options.cold) {
+        (true, _) => (Backend::Native, None),
+        (false, true) => (Backend::Cold(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
+        (false, false) => (Backend::Warm(Launcher::current_exe()), Some(bare_vm as KvmProbe)),
+    };
+    let mut scenario = Scenario::find(&options.scenario)?;
+    if let Some(count) = options.operations {
+        scenario = scenario.with_operations(count)?;
+    }
+    scenario.think = options.think_time.unwrap_or(scenario.think);
+    let criteria = match &options.criteria {
+        None => Criteria::shipped()?,
+        Some(path) => {
+            let read = || Criteria::parse(&std::fs::read_to_string(path)?);
+            read().with_context(|| format!("the criteria {}", path.display()))?
+        }
+    };
+    let more = options.full.then_some(FULL_AGENTS);
+    let repetitions = if options.full { FULL_REPETITIONS } else { REPETITIONS };
+    Ok(ScaleConfig {
+        agents: options.agents.iter().copied().chain(more.into_iter().flatten()).collect(),
+        repetitions: options.repetitions.unwrap_or(repetitions),
+        out: options.out.clone(),
+        backend,
+        scenario,
+        arrival: options.arrival,
+        seed: options.seed,
+        criteria,
+        memory_bytes: options.memory,
+        deadline: options.deadline,
+        kvm,
+    })
 }
 
 fn figures(options: &FiguresOptions) -> Result<u8> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use lg_bench::Arrival;
 use lg_runtime::units::{parse_duration, parse_size};
 
 /// What exit statuses of a measurement mean, for `--help`.
@@ -125,28 +126,59 @@ pub(crate) struct LivesOptions {
 
 /// The options of `bench scale`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done, \
-    130 if it was interrupted."
-)]
+#[command(after_help = "\
+Scenarios: interpreter (Python cells, files, shell, computation, tool), shell, files, cpu, think (waits as for a model's
+answers), tools, network (a server and a client in the sandbox); or a file of the same form.
+
+Exit status: 0 if every agent completed and nothing was left behind, 1 if not, 125 if the run could not be done, 130 if it was
+interrupted; the files then hold the repetitions until there.")]
 pub(crate) struct ScaleOptions {
-    /// How many agents at once; several numbers are measured one after the other
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "5,10,25,50")]
+    /// How many agents at once; several numbers are measured in turns
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_value = "1,5,10,25,50,100,200")]
     pub(crate) agents: Vec<usize>,
 
-    /// How often each number is measured
-    #[arg(long, value_name = "K", default_value_t = 3)]
-    pub(crate) repetitions: usize,
+    /// How often each number is measured [default: 5, with --full 10]
+    #[arg(long, value_name = "K")]
+    pub(crate) repetitions: Option<usize>,
 
     /// The directory for the result files
     #[arg(long, value_name = "DIR", default_value = "bench-results")]
     pub(crate) out: PathBuf,
 
+    /// What agents do: the name of a scenario, or the path of a .toml file
+    #[arg(long, value_name = "NAME|FILE", default_value = "interpreter")]
+    pub(crate) scenario: String,
+
+    /// How many operations each agent does [default: as many as the scenario has]
+    #[arg(long, value_name = "K")]
+    pub(crate) operations: Option<usize>,
+
+    /// How long an agent waits before each operation, on average [default: what the scenario says]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) think_time: Option<Duration>,
+
+    /// When agents are asked for: burst (all at the same moment), poisson:RATE (so many a second on average, and times count
+    /// from the planned moment), closed (N at a time, three lives each)
+    #[arg(long, value_name = "ARRIVAL", default_value = "burst")]
+    pub(crate) arrival: Arrival,
+
+    /// What all random choices follow from
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// What is promised, in place of the criteria that come with the program
+    #[arg(long, value_name = "FILE")]
+    pub(crate) criteria: Option<PathBuf>,
+
+    /// Measure 500 and 1,000 agents too, more repetitions, and other ways to isolate a program
+    #[arg(long)]
+    pub(crate) full: bool,
+
     /// Memory of each sandbox
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512M")]
     pub(crate) memory: u64,
 
-    /// How long an agent may live [default: 60s, or a second for each of those at once if that is more]
+    /// How long an agent may live [default: 60s, or a second for each of those at once if that is more; and its waits]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) deadline: Option<Duration>,
 
@@ -158,9 +190,12 @@ pub(crate) struct ScaleOptions {
     #[arg(long)]
     pub(crate) native: bool,
 
-    /// Exit with status 1 when a criterion fails, too
+    /// Exit with status 1 when a criterion does not hold, too, and name it
     #[arg(long)]
     pub(crate) check: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// The options of `bench figures`.
