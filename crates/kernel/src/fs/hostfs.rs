@@ -11,6 +11,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path as HostPath;
 use std::rc::{Rc, Weak};
@@ -294,12 +295,7 @@ impl HostNode {
     }
 
     /// Calls `each` for every page in a range that is mapped, with the offset in it and the range of bytes.
-    fn for_mapped(
-        &self,
-        offset: u64,
-        len: usize,
-        mut each: impl FnMut(&FrameRef, usize, std::ops::Range<usize>),
-    ) {
+    fn for_mapped(&self, offset: u64, len: usize, mut each: impl FnMut(&FrameRef, usize, Range<usize>)) {
         if len == 0 {
             return;
         }
@@ -615,16 +611,11 @@ impl Inode for HostNode {
         Ok(wanted)
     }
 
-    fn pages_around(&self, index: u64, count: u64) -> Vec<FrameRef> {
+    fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
         let Ok(stat) = self.stat() else { return Vec::new() };
-        let end = stat.size.div_ceil(PAGE).min(index.saturating_add(count)).max(index);
+        let end = stat.size.div_ceil(PAGE).min(range.end).max(range.start);
         let pages = self.pages.borrow();
-        pages
-            .range(index..end)
-            .zip(index..)
-            .take_while(|((at, _), expected)| *at == expected)
-            .map(|((_, frame), _)| frame.clone())
-            .collect()
+        pages.range(range.start..end).map(|(at, frame)| (*at, frame.clone())).collect()
     }
 
     fn page_dirtied(&self, index: u64) {

@@ -10,6 +10,10 @@ use super::{Backing, FrameRef, MemoryManager, Vma, VmaFlags};
 /// space. A page more costs far less than an exit more.
 const AROUND_PAGES: u64 = 32;
 
+/// Pages of a file that are in memory already are mapped this many at a time, aligned in the file: as many as one page
+/// table maps.
+const RESIDENT_PAGES: u64 = 512;
+
 /// New areas of up to this many pages are made present at once.
 const PREFAULT_PAGES: u64 = 64;
 
@@ -70,7 +74,11 @@ impl MemoryManager {
                 self.machine
                     .borrow_mut()
                     .map(self.space, page, mapping.frame, prot)
-                    .map_err(|error| out_of_memory(table_errno(error)))
+                    .map_err(|error| out_of_memory(table_errno(error)))?;
+                if access == Access::Write {
+                    self.allow_stores_around(&area, page);
+                }
+                Ok(())
             }
             None if area.flags.contains(VmaFlags::SHARED) => self.populate_from_object(&area, page),
             None => match &area.backing {
@@ -92,6 +100,20 @@ impl MemoryManager {
         for page in range.page_addrs() {
             if !self.is_present(page) && self.fault(page, access).is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Makes pages around a page writable that became this space's own again, as that page did: after a fork whose child has
+    /// ended or executed something else, they all fault one by one otherwise.
+    fn allow_stores_around(&mut self, area: &Vma, page: UserAddr) {
+        let machine = &mut **self.machine.borrow_mut();
+        for around in aligned_window(page, AROUND_PAGES).intersect(area.range).page_addrs() {
+            let Some(mapping) = machine.lookup(self.space, around) else { continue };
+            let prot = page_prot(area, &self.frames, mapping);
+            // A courtesy: what is not raised now faults later.
+            if prot.contains(Prot::WRITE) && !mapping.prot.contains(Prot::WRITE) {
+                let _ = machine.map(self.space, around, mapping.frame, prot);
             }
         }
     }
@@ -159,13 +181,12 @@ impl MemoryManager {
         // The data of a program is stored to soon after it is read (relocations, reference counts), so
         // writable private pages are copied at once.
         self.install_object_page(area, page, frame, private_copy)?;
-        let index = area.page_index(page);
-        let first = (index & !(AROUND_PAGES - 1)).max(area.offset_pages);
-        let before = UserAddr(page.0 - (index - first) * PAGE_SIZE as u64);
-        let count = AROUND_PAGES - first % AROUND_PAGES;
-        let window =
-            UserRange::new(before, UserAddr(before.0 + count * PAGE_SIZE as u64)).intersect(area.range);
-        for (around, frame) in window.page_addrs().zip(inode.pages_around(first, window.pages())) {
+        // What is in memory already costs only its entry. A copy costs more than that.
+        let around = if private_copy { AROUND_PAGES } else { RESIDENT_PAGES };
+        let window = file_window(area, page, around);
+        let first = area.page_index(window.start);
+        for (index, frame) in inode.resident_pages(first..first + window.pages()) {
+            let around = UserAddr(window.start.0 + (index - first) * PAGE_SIZE as u64);
             if !self.is_present(around)
                 && self.install_object_page(area, around, frame, private_copy).is_err()
             {
@@ -209,6 +230,15 @@ impl MemoryManager {
         self.areas.insert(page, area);
         Ok(())
     }
+}
+
+/// The pages of an area around `page` that are in the same `pages`, a power of two, of its file.
+fn file_window(area: &Vma, page: UserAddr, pages: u64) -> UserRange {
+    let index = area.page_index(page);
+    let first = (index & !(pages - 1)).max(area.offset_pages);
+    let start = page.0 - (index - first) * PAGE_SIZE as u64;
+    let end = page.0 + (pages - index % pages) * PAGE_SIZE as u64;
+    UserRange::new(UserAddr(start), UserAddr(end)).intersect(area.range)
 }
 
 fn aligned_window(page: UserAddr, pages: u64) -> UserRange {

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::io::SeekFrom;
+use std::ops::Range;
 use std::rc::Rc;
 
 use lg_abi::{Errno, Stat, Timespec};
@@ -218,9 +219,9 @@ pub trait Inode: Any {
         Err(Errno::ENODEV)
     }
 
-    /// Returns up to `count` frames from page `index` on that are cheap to have at once, for fault-around.
-    /// May return fewer, even none.
-    fn pages_around(&self, index: u64, count: u64) -> Vec<FrameRef> {
+    /// Returns those of the pages in a range that are in memory already, for fault-around: their numbers, in order, and
+    /// their frames.
+    fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
         Vec::new()
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::AsFd;
 
 use lg_abi::Errno;
@@ -263,16 +264,11 @@ impl Contents {
         (first, last.saturating_sub(first).max(1))
     }
 
-    /// Returns the frames from page `index` on that are here, without a gap.
-    pub fn pages_around(&self, index: u64, count: u64) -> Vec<FrameRef> {
-        let end = self.size.get().div_ceil(PAGE);
+    /// Returns the pages of a range that are here.
+    pub fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
+        let end = self.size.get().div_ceil(PAGE).min(range.end).max(range.start);
         let pages = self.pages.borrow();
-        pages
-            .range(index..end.min(index.saturating_add(count)).max(index))
-            .zip(index..)
-            .take_while(|((at, _), expected)| *at == expected)
-            .map(|((_, page), _)| page.frame.clone())
-            .collect()
+        pages.range(range.start..end).map(|(at, page)| (*at, page.frame.clone())).collect()
     }
 
     /// Notes that a page was stored to through a mapping.

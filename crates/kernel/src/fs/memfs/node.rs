@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 
 use lg_abi::raw::general::{
@@ -548,8 +549,8 @@ impl Inode for MemNode {
         contents.page(&self.fs, index)
     }
 
-    fn pages_around(&self, index: u64, count: u64) -> Vec<FrameRef> {
-        self.contents().map(|contents| contents.pages_around(index, count)).unwrap_or_default()
+    fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
+        self.contents().map(|contents| contents.resident_pages(range)).unwrap_or_default()
     }
 
     fn page_dirtied(&self, index: u64) {

@@ -103,7 +103,7 @@ fn mappings_and_writes_see_the_same_frames() {
     let world = World::over(&dir);
     let inode = world.path("/big").unwrap().inode().clone();
     let frame = inode.page(2).unwrap();
-    assert!(inode.pages_around(0, 100).len() > 16);
+    assert!(inode.resident_pages(0..100).len() > 16);
     world.write_at("/big", 2 * 4096, b"written").unwrap();
     let mut buf = [0; 7];
     frame.read(0, &mut buf);
