@@ -52,7 +52,8 @@ fn native_agents_complete_and_leave_nothing() {
     assert!(three.agent_results.iter().all(|agent| agent.ops_completed == 10));
     assert!(three.resources.memory_mb.is_none_or(|mb| mb > 1.0));
     assert!(three.speedup.is_some_and(|speedup| speedup > 0.0));
-    assert_eq!(outcome.files.len(), results.len() + 3);
+    // All together, the samples, two reports and six plots.
+    assert_eq!(outcome.files.len(), results.len() + 10);
     let samples = std::fs::read_to_string(out.path().join("samples.jsonl")).unwrap();
     // Each once more, for memory.
     let lives = results.iter().map(|result| result.agent_count * (result.repetitions + 1));

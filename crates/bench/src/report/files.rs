@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::{markdown, rounded};
+use super::{html, markdown, plots, rounded, sections};
 use crate::agent::Life;
 use crate::scale::{Measurement, agent_id};
 use crate::schema::Scaling;
@@ -66,7 +66,13 @@ impl Files {
             aside.json(&format!("concurrent_{}_agents_{}.json", result.agent_count, self.suffix), result)?;
         }
         aside.json(&format!("scaling_comprehensive_{}.json", self.suffix), scaling)?;
-        aside.put("report.md", |file| Ok(file.write_all(markdown::report(scaling).as_bytes())?))?;
+        let (document, plots) = sections::report(scaling, &spawns(measurements))?;
+        aside.put("report.md", |file| Ok(file.write_all(markdown::render(&document).as_bytes())?))?;
+        aside.put("report.html", |file| Ok(file.write_all(html::render(&document).as_bytes())?))?;
+        for plot in &plots {
+            let svg = plots::stand_alone(plot);
+            aside.put(&format!("plots/{}.svg", plot.name), |file| Ok(file.write_all(svg.as_bytes())?))?;
+        }
         aside.put("samples.jsonl", |file| write_samples(file, measurements))?;
         aside.appear(&self.directory)
     }
@@ -107,6 +113,12 @@ impl Aside {
         });
         paths.collect()
     }
+}
+
+/// The spawns of all timed repetitions, by agent count.
+fn spawns(measurements: &[Measurement]) -> plots::Spawns {
+    let spawns = |m: &Measurement| m.completed().map(|life| life.spawn_ms).collect();
+    measurements.iter().filter(|m| !m.timed.is_empty()).map(|m| (m.agents, spawns(m))).collect()
 }
 
 fn write_samples(file: &mut impl std::io::Write, measurements: &[Measurement]) -> Result<()> {

@@ -1,9 +1,14 @@
 //! How findings are shown: lines of progress, the table, `report.md`, and the files of a run.
 
+mod document;
 mod files;
+mod html;
 mod markdown;
+mod plots;
 #[cfg(test)]
 mod sample;
+mod sections;
+mod words;
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 

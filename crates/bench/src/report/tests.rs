@@ -12,9 +12,47 @@ fn keys(value: &Value) -> BTreeSet<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
+fn document(scaling: &crate::schema::Scaling) -> document::Document {
+    sections::report(scaling, &vec![(1, vec![11.0]), (5, vec![51.0, 52.0])]).unwrap().0
+}
+
 #[test]
 fn the_report_reads_as_before() {
-    insta::assert_snapshot!(markdown::report(&scaling()));
+    insta::assert_snapshot!(markdown::render(&document(&scaling())));
+}
+
+#[test]
+fn the_page_is_whole_and_hostile_errors_are_text() {
+    let mut hostile = scaling();
+    hostile.test_results[1].agent_results[1].error =
+        Some("<script>alert(1)</script> | \u{1b}[31m `x` **y**\n| a | b |".to_owned());
+    let document = document(&hostile);
+    let html = html::render(&document);
+    assert!(!html.contains("<script") && html.contains("&lt;script&gt;"), "{html}");
+    let body = html.strip_prefix("<!DOCTYPE html>\n").unwrap();
+    // The head has elements without an end, which only HTML knows.
+    let body = &body[body.find("<body>").unwrap()..body.find("</html>").unwrap()];
+    let parsed = roxmltree::Document::parse(body).unwrap();
+    let count = |name: &str| parsed.descendants().filter(|node| node.has_tag_name(name)).count();
+    assert_eq!((count("script"), count("figure"), count("h1")), (0, 6, 1));
+    let markdown = markdown::render(&document);
+    let line = markdown.lines().find(|line| line.contains("alert")).unwrap();
+    assert!(line.contains("&lt;script>") && line.contains("\\| a \\|") && !line.contains("**"), "{line}");
+}
+
+#[test]
+fn a_run_with_gaps_has_a_report() {
+    let mut gaps = scaling();
+    gaps.interrupted = true;
+    for result in &mut gaps.test_results {
+        result.intervals_95.clear();
+        result.spawn_phases_ms.clear();
+        (result.spawn_ms, result.agent_ms, result.speedup, result.efficiency) = (None, None, None, None);
+    }
+    let text = markdown::render(&document(&gaps));
+    assert!(text.contains("interrupted") && text.contains("There is no interval"), "{text}");
+    gaps.test_results.clear();
+    html::render(&document(&gaps));
 }
 
 #[test]
@@ -139,6 +177,13 @@ fn files_have_the_names_of_the_run() {
         "concurrent_5_agents_20260102_030405.json",
         "scaling_comprehensive_20260102_030405.json",
         "report.md",
+        "report.html",
+        "latency.svg",
+        "throughput.svg",
+        "efficiency.svg",
+        "phases.svg",
+        "memory.svg",
+        "spawn_cdf.svg",
         "samples.jsonl",
     ];
     assert_eq!(names, expected);

@@ -121,7 +121,7 @@ impl Measurement {
     }
 
     /// The lives whose times count.
-    fn completed(&self) -> impl Iterator<Item = &Life> {
+    pub(crate) fn completed(&self) -> impl Iterator<Item = &Life> {
         self.timed.iter().flat_map(completed)
     }
 
