@@ -4,17 +4,19 @@ use std::ops::Range;
 
 use anyhow::{Result, anyhow};
 use plotters::backend::SVGBackend;
-use plotters::chart::{ChartBuilder, ChartContext, SeriesLabelPosition};
+use plotters::chart::{ChartBuilder, ChartContext};
+use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
-use plotters::drawing::IntoDrawingArea;
-use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::drawing::{DrawingArea, IntoDrawingArea};
+use plotters::element::{Circle, PathElement, Rectangle, Text};
 use plotters::series::{DashedLineSeries, LineSeries};
-use plotters::style::{Color, RGBColor, ShapeStyle, TextStyle};
+use plotters::style::{Color, RGBColor, TextStyle};
 
 use crate::report::html::escaped;
 
-const SIZE: (u32, u32) = (760, 430);
+/// Small, so that its text can be read where it is shown on a phone.
+const SIZE: (u32, u32) = (560, 420);
 /// Stands for the colour of text, which depends on where the plot is seen; replaced when the plot is done.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_WRITTEN: &str = "#010203";
@@ -196,22 +198,14 @@ impl Chart {
         let (label_x, label_y) = (|x| self.x.label(x), |y| self.y.label(y));
         let x = self.x.scale(points().map(|(x, _)| *x), &label_x);
         let y = self.y.scale(points().map(|(_, y)| *y).chain(ends), &label_y);
-        drawn(&self.title, |svg| {
-            let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-            let mut chart = ChartBuilder::on(&area)
-                .margin(8)
-                .margin_right(18)
-                .x_label_area_size(48)
-                .y_label_area_size(70)
-                .caption(&self.title, text(TEXT_SIZE + 3))
-                .build_cartesian_2d(x, y)?;
+        let legend: Vec<Key<'_>> = placed
+            .iter()
+            .map(|line| Key { name: &line.name, colour: line.colour, style: line.style })
+            .collect();
+        drawn(&self.title, &legend, |area| {
+            let mut chart = builder(area).build_cartesian_2d(x, y)?;
             mesh(&mut chart, &self.x_title, &self.y_title)?;
-            for line in &placed {
-                draw_line(&mut chart, line)?;
-            }
-            legend(&mut chart)?;
-            drop(chart);
-            Ok(area.present()?)
+            placed.iter().try_for_each(|line| draw_line(&mut chart, line))
         })
     }
 
@@ -244,32 +238,30 @@ pub(super) fn stacks_svg(
         |x: f64| stacks.get(x.round().max(0.0) as usize).map_or(String::new(), |stack| stack.label.clone());
     let range = -0.6..(stacks.len().max(1) as f64 - 0.4);
     let x = Scale { range, ticks: places.clone(), label: &label_x };
-    drawn(title, |svg| {
-        let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        let mut chart = ChartBuilder::on(&area)
-            .margin(8)
-            .margin_right(18)
-            .x_label_area_size(48)
-            .y_label_area_size(70)
-            .caption(title, text(TEXT_SIZE + 3))
-            .build_cartesian_2d(x, y)?;
+    let legend: Vec<Key<'_>> =
+        names.iter().enumerate().map(|(colour, name)| Key { name, colour, style: Style::Marked }).collect();
+    drawn(title, &legend, |area| {
+        let mut chart = builder(area).build_cartesian_2d(x, y)?;
         mesh(&mut chart, x_title, y_title)?;
-        for (part, name) in names.iter().enumerate() {
+        for part in 0..names.len() {
             let colour = COLOURS[part % COLOURS.len()];
             let bars = stacks.iter().zip(&places).filter_map(|(stack, x)| {
                 let bottom: f64 = stack.parts.iter().take(part).sum();
                 let top = bottom + stack.parts.get(part)?;
                 Some(Rectangle::new([(x - 0.35, bottom), (x + 0.35, top)], colour.filled()))
             });
-            chart
-                .draw_series(bars)?
-                .label(*name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], colour.filled()));
+            chart.draw_series(bars)?;
         }
-        legend(&mut chart)?;
-        drop(chart);
-        Ok(area.present()?)
+        Ok(())
     })
+}
+
+type Area<'b> = DrawingArea<SVGBackend<'b>, Shift>;
+
+fn builder<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut builder = ChartBuilder::on(area);
+    builder.margin(6).margin_right(18).x_label_area_size(46).y_label_area_size(62);
+    builder
 }
 
 fn text(size: i32) -> TextStyle<'static> {
@@ -293,7 +285,7 @@ fn mesh(chart: &mut Canvas<'_, '_, '_>, x_title: &str, y_title: &str) -> Result<
 fn draw_line(chart: &mut Canvas<'_, '_, '_>, line: &Line) -> Result<()> {
     let colour = COLOURS[line.colour % COLOURS.len()];
     let stroke = colour.stroke_width(2);
-    let drawn = match line.style {
+    match line.style {
         Style::Dashed => {
             chart.draw_series(DashedLineSeries::new(line.points.iter().copied(), 6, 5, stroke))?
         }
@@ -301,11 +293,6 @@ fn draw_line(chart: &mut Canvas<'_, '_, '_>, line: &Line) -> Result<()> {
             chart.draw_series(LineSeries::new(line.points.iter().copied(), stroke))?
         }
     };
-    let is_dashed = line.style == Style::Dashed;
-    drawn.label(line.name.clone()).legend(move |(x, y)| {
-        let end = if is_dashed { x + 7 } else { x + 18 };
-        PathElement::new([(x, y), (end, y)], stroke)
-    });
     if line.style == Style::Marked {
         chart.draw_series(line.points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
     }
@@ -314,23 +301,59 @@ fn draw_line(chart: &mut Canvas<'_, '_, '_>, line: &Line) -> Result<()> {
     Ok(())
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Canvas<'a, 'b, '_>) -> Result<()> {
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .margin(6)
-        .legend_area_size(24)
-        .label_font(text(TEXT_SIZE - 1))
-        .border_style(ShapeStyle { color: INK.mix(0.0), filled: false, stroke_width: 0 })
-        .draw()
-        .map_err(|error| anyhow!("a plot: {error}"))
+/// A line of a legend.
+struct Key<'a> {
+    name: &'a str,
+    colour: usize,
+    style: Style,
 }
 
-/// What `draw` draws, with a title for those who do not see it, as wide as there is room, in the colours of its surroundings.
-fn drawn(title: &str, draw: impl FnOnce(&mut String) -> Result<()>) -> Result<String> {
+const ROW_HEIGHT: i32 = 21;
+const KEY_WIDTH: i32 = 22;
+
+/// Where the keys of a legend are, beneath the title and above the plot: as many in a row as there is room for.
+fn places(legend: &[Key<'_>]) -> Vec<(i32, i32)> {
+    let (mut x, mut y) = (12, ROW_HEIGHT + 22);
+    let place = |key: &Key<'_>| {
+        // There are no fonts here to ask: letters are this wide on average.
+        let width = KEY_WIDTH + 20 + key.name.chars().count() as i32 * TEXT_SIZE * 13 / 25;
+        if x > 12 && x + width > SIZE.0 as i32 {
+            (x, y) = (12, y + ROW_HEIGHT);
+        }
+        let at = (x, y);
+        x += width;
+        at
+    };
+    legend.iter().map(place).collect()
+}
+
+fn draw_legend(area: &Area<'_>, legend: &[Key<'_>], places: &[(i32, i32)]) -> Result<()> {
+    for (key, (x, y)) in legend.iter().zip(places) {
+        let colour = COLOURS[key.colour % COLOURS.len()];
+        let parts: &[(i32, i32)] = if key.style == Style::Dashed { &[(0, 7), (11, 18)] } else { &[(0, 18)] };
+        for (from, to) in parts {
+            area.draw(&PathElement::new([(x + from, *y), (x + to, *y)], colour.stroke_width(4)))?;
+        }
+        area.draw(&Text::new(key.name.to_owned(), (x + KEY_WIDTH, y - TEXT_SIZE / 2), text(TEXT_SIZE - 1)))?;
+    }
+    Ok(())
+}
+
+/// A title, a legend and beneath them what `draw` draws: with a title for those who do not see it, as wide as there is room,
+/// in the colours of its surroundings.
+fn drawn(title: &str, legend: &[Key<'_>], draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
-    draw(&mut svg)?;
-    let (width, height) = SIZE;
+    let places = places(legend);
+    let head = places.last().map_or(ROW_HEIGHT + 8, |(_, y)| y + ROW_HEIGHT / 2 + 4);
+    let (width, height) = (SIZE.0, SIZE.1 + head.unsigned_abs());
+    {
+        let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
+        let (above, below) = area.split_vertically(head);
+        above.draw(&Text::new(title.to_owned(), (12, 8), text(TEXT_SIZE + 2)))?;
+        draw_legend(&above, legend, &places)?;
+        draw(&below)?;
+        area.present()?;
+    }
     let start = svg.find("<svg").ok_or_else(|| anyhow!("a plot without an svg element"))?;
     let body = svg[start..].find('>').map(|end| &svg[start + end + 1..]).unwrap_or_default();
     let head = format!(
