@@ -1,19 +1,19 @@
 //! Single programs in a sandbox against the same natively: `luminaguard bench figures`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use comfy_table::{CellAlignment, Table};
-use lg_runtime::SandboxSpec;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::environment::Environment;
+use crate::finding::Skipped;
 use crate::floors::{KvmProbe, time_command_ms};
 use crate::ms;
+use crate::peers::{PEERS, PeerProgram, command_of, display, run_command};
 use crate::progress::Progress;
 use crate::report::TABLE_STYLE;
 use crate::stats::Summary;
@@ -72,15 +72,6 @@ pub struct Figure {
     /// Whether it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub passed: Option<bool>,
-}
-
-/// What was not measured, and why.
-#[derive(Debug, Clone, Serialize)]
-pub struct Skipped {
-    /// The figure.
-    pub name: String,
-    /// The reason.
-    pub reason: String,
 }
 
 /// All figures of one run.
@@ -175,11 +166,7 @@ impl FiguresConfig {
     }
 
     fn run_command(&self, options: &[&str], command: &[&str]) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec![self.luminaguard.clone().into(), "run".into()];
-        words.extend(options.iter().map(Into::into));
-        words.push("--".into());
-        words.extend(command.iter().map(Into::into));
-        words
+        run_command(&self.luminaguard, options, command)
     }
 
     fn whole_processes(&self, figures: &mut Figures) -> Result<()> {
@@ -198,9 +185,9 @@ impl FiguresConfig {
             whole("python, native", native(&python), None),
             whole("python, sandbox", self.run_command(&[], &python), Some(60.0)),
         ];
-        for peer in PEERS {
+        for peer in &PEERS {
             let name = format!("peer {}", peer.name);
-            match peer.command(bundle.path()) {
+            match peer.command(PeerProgram::True, bundle.path()) {
                 Ok(command) => all.push(whole(&name, command, None)),
                 Err(error) => figures.skipped.push(Skipped { name, reason: format!("{error:#}") }),
             }
@@ -315,19 +302,6 @@ impl Figures {
     }
 }
 
-/// A command with the environment of a sandbox, so that the same name is the same program inside and outside.
-fn command_of(words: &[OsString]) -> Command {
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env_clear().envs(SandboxSpec::new([&words[0]]).env);
-    command
-}
-
-fn display(words: &[OsString]) -> String {
-    let name = |word: &OsString| Path::new(word).file_name().unwrap_or(word).to_string_lossy().into_owned();
-    let rest = words[1..].iter().map(|word| word.to_string_lossy().into_owned());
-    std::iter::once(name(&words[0])).chain(rest).collect::<Vec<_>>().join(" ")
-}
-
 /// The number that `command` prints, in seconds after `scale`: a time by the clock of the program itself. It must agree with
 /// the host's clock: never longer than the whole process took, and not shorter by more than a second.
 fn own_time(command: &mut Command, scale: f64) -> Result<f64> {
@@ -342,83 +316,6 @@ fn own_time(command: &mut Command, scale: f64) -> Result<f64> {
         bail!("the clock in the sandbox disagrees: {seconds} s inside, {:.0} ms in all outside", ms(whole));
     }
     Ok(seconds)
-}
-
-/// Another way to isolate a program, measured with /bin/true where it is installed.
-struct Peer {
-    name: &'static str,
-    arguments: &'static [&'static str],
-    needs_bundle: bool,
-}
-
-const PEERS: [Peer; 4] = [
-    Peer {
-        name: "bwrap",
-        arguments: &["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "/bin/true"],
-        needs_bundle: false,
-    },
-    Peer {
-        name: "crun",
-        arguments: &["run", "--bundle", "BUNDLE", "luminaguard-figures"],
-        needs_bundle: true,
-    },
-    Peer {
-        name: "runc",
-        arguments: &["run", "--bundle", "BUNDLE", "luminaguard-figures"],
-        needs_bundle: true,
-    },
-    Peer { name: "runsc", arguments: &["--network=none", "do", "/bin/true"], needs_bundle: false },
-];
-
-impl Peer {
-    fn command(&self, bundle: &Path) -> Result<Vec<OsString>> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = std::env::split_paths(&path).map(|dir| dir.join(self.name)).find(|file| file.is_file());
-        let program = program.with_context(|| format!("{} is not installed", self.name))?;
-        if self.needs_bundle {
-            write_bundle(bundle)?;
-        }
-        let arguments = self.arguments.iter().map(|word| match *word {
-            "BUNDLE" => bundle.as_os_str().to_owned(),
-            word => word.into(),
-        });
-        Ok(std::iter::once(program.into_os_string()).chain(arguments).collect())
-    }
-}
-
-/// An OCI bundle that runs /bin/true in namespaces of its own, over a read-only view of the host's programs.
-fn write_bundle(directory: &Path) -> Result<()> {
-    let root = directory.join("root");
-    let mut mounts = vec![json!({ "destination": "/proc", "type": "proc", "source": "proc" })];
-    std::fs::create_dir_all(root.join("proc"))?;
-    for name in ["bin", "lib", "lib64", "usr"] {
-        let source = Path::new("/").join(name);
-        // On most hosts all but the last are symbolic links into it.
-        if let Ok(target) = std::fs::read_link(&source) {
-            if !root.join(name).is_symlink() {
-                std::os::unix::fs::symlink(target, root.join(name))?;
-            }
-        } else if source.is_dir() {
-            std::fs::create_dir_all(root.join(name))?;
-            mounts.push(json!({ "destination": source, "type": "bind", "source": source, "options": ["rbind", "ro"] }));
-        }
-    }
-    let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
-    let config = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["/bin/true"],
-            "env": ["PATH=/usr/bin:/bin"],
-            "cwd": "/",
-            "noNewPrivileges": true,
-        },
-        "root": { "path": root, "readonly": true },
-        "mounts": mounts,
-        "linux": { "namespaces": namespaces },
-    });
-    std::fs::write(directory.join("config.json"), serde_json::to_vec(&config)?)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -454,13 +351,5 @@ mod tests {
         figures.add("b", "b", "ms", vec![3.0], Some(2.0));
         assert!(!figures.targets_hold());
         assert!(figures.table().contains("missed"));
-    }
-
-    #[test]
-    fn commands_are_shown_without_directories() {
-        assert_eq!(
-            display(&["/opt/bin/luminaguard", "run", "--", "/bin/true"].map(OsString::from)),
-            "luminaguard run -- /bin/true"
-        );
     }
 }

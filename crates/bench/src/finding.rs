@@ -50,6 +50,15 @@ impl Header {
     }
 }
 
+/// What was not measured, and why.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skipped {
+    /// Its name.
+    pub name: String,
+    /// The reason.
+    pub reason: String,
+}
+
 /// The template that a run forked from.
 #[derive(Debug, Clone, Serialize)]
 pub struct TemplateFacts {

@@ -6,6 +6,7 @@
 //! - [`SpawnConfig::run`], [`ForkConfig::run`], [`ClaimConfig::run`] and [`LivesConfig::run`] are `bench spawn`, `fork`, `claim`
 //!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
+//! - [`PeersConfig::run`] is `luminaguard bench peers`: one program in a sandbox, and in other ways to isolate it.
 //!
 //! Nothing is estimated: a figure that cannot be measured on this host is absent from the result files. Times come
 //! from repetitions in which no agent waits for another. Memory needs a moment at which all
@@ -30,6 +31,7 @@ mod fork;
 mod interrupt;
 mod line_driver;
 mod lives;
+mod peers;
 mod proc;
 mod progress;
 mod random;
@@ -50,14 +52,15 @@ pub use backend::Backend;
 pub use burst::Burst;
 pub use claim::{ClaimConfig, ClaimFinding, ClaimSample};
 pub use environment::Environment;
-pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE, Skipped};
-pub use finding::{Finding, Header, Tally, TemplateFacts, check_json_path, write_json};
+pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE};
+pub use finding::{Finding, Header, Skipped, Tally, TemplateFacts, check_json_path, write_json};
 pub use floors::{BareVm, FloorSamples, Floors, KvmProbe, KvmSample, MeasuredFloors, NativeBurst, Ratio};
 pub use footprint::{Footprint, Held};
 pub use fork::{ForkConfig, ForkFinding, LiveFork};
 pub use interrupt::Interrupted;
 pub use lg_runtime::Leftovers;
 pub use lives::{FloorRate, LivesConfig, LivesFinding, Rate, SustainedLife};
+pub use peers::{PeerFigure, PeerProgram, PeersConfig, PeersFinding};
 pub use scale::{Arrival, Criteria, ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
 pub use schema::{

@@ -385,7 +385,7 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 12] = [
+        let verbs: [&[&str]; 13] = [
             &[],
             &["run"],
             &["repl"],
@@ -398,6 +398,7 @@ mod tests {
             &["bench", "claim"],
             &["bench", "lives"],
             &["bench", "figures"],
+            &["bench", "peers"],
         ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));
     }

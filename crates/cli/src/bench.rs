@@ -5,11 +5,13 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use lg_bench::{
     Backend, BareVm, Bench, ClaimConfig, Criteria, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
-    KvmSample, LivesConfig, ScaleConfig, Scenario, SpawnConfig,
+    KvmSample, LivesConfig, PeerProgram, PeersConfig, ScaleConfig, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
-use crate::bench_args::{BenchVerb, FiguresOptions, Output, ScaleOptions, SpawnOptions, TemplateName};
+use crate::bench_args::{
+    BenchVerb, FiguresOptions, Output, PeersOptions, ProgramName, ScaleOptions, SpawnOptions, TemplateName,
+};
 use crate::complain;
 
 /// The exit status of a run that was interrupted: that of a program which SIGINT ended.
@@ -29,6 +31,7 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
             LivesConfig { bench, seconds: options.seconds, concurrency: options.concurrency }.run()
         }),
         BenchVerb::Figures(options) => figures(&options),
+        BenchVerb::Peers(options) => peers(&options),
     };
     match result {
         Err(error) if error.is::<Interrupted>() => {
@@ -140,6 +143,15 @@ fn figures(options: &FiguresOptions) -> Result<u8> {
         writeln!(stdout, "{}", figures.table())?;
     }
     Ok(u8::from(options.check && !figures.targets_hold()))
+}
+
+fn peers(options: &PeersOptions) -> Result<u8> {
+    let program = match options.program {
+        ProgramName::True => PeerProgram::True,
+        ProgramName::Python => PeerProgram::Python,
+    };
+    let (luminaguard, rounds) = (std::env::current_exe()?, options.rounds);
+    measure(&options.output, |bench| PeersConfig { bench, luminaguard, program, rounds }.run())
 }
 
 /// Measures one bare virtual machine.

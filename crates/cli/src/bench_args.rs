@@ -33,6 +33,11 @@ pub(crate) enum BenchVerb {
     Lives(LivesOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
+    /// Measure one program as a process, in LuminaGuard, and in the other sandboxes that are installed
+    ///
+    /// They take turns: bubblewrap (bwrap), crun, runc, and gVisor (runsc). What is not installed is skipped, and the
+    /// Debian package that has it is named.
+    Peers(PeersOptions),
 }
 
 /// What all measurements of warm sandboxes have.
@@ -215,6 +220,34 @@ pub(crate) struct FiguresOptions {
     /// Exit with status 1 when a target is missed
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+/// The options of `bench peers`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0, or 1 if LuminaGuard's own rows failed or left something behind; 125 if the run could not be done, \
+    130 if it was interrupted."
+)]
+pub(crate) struct PeersOptions {
+    /// How often the program is run in each
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub(crate) rounds: usize,
+
+    /// What is run
+    #[arg(long, value_name = "NAME", default_value = "true")]
+    pub(crate) program: ProgramName,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The programs of `bench peers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgramName {
+    /// /bin/true
+    True,
+    /// python3 -c 'print(1)'
+    Python,
 }
 
 #[cfg(test)]

@@ -95,6 +95,26 @@ fn lives_are_sustained_and_counted_by_the_second() {
 }
 
 #[test]
+fn peers_take_turns_and_those_that_are_not_there_are_named() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    // No peer is found here, whatever this machine has.
+    let mut run = bench(&["peers", "--rounds", "2", "--json"]);
+    let output = succeeds(run.arg(&path).env("PATH", directory.path()));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("skipped: bwrap") && table.contains("Debian package bubblewrap"), "{table}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&found["schema"], &found["program"]), (&"luminaguard.bench.peers/1".into(), &"true".into()));
+    let names: Vec<_> = found["measured"].as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, ["process", "luminaguard, warm", "luminaguard run"]);
+    assert_eq!((length(&found["skipped"]), length(&found["measured"][1]["samples"])), (4, 2));
+    assert_eq!(found["measured"][0]["of_process"], 1.0);
+    // Two rounds and one that is not counted, of two rows.
+    assert_eq!((&found["tally"]["lives"], &found["tally"]["failures"]), (&6.into(), &0.into()));
+}
+
+#[test]
 fn agents_do_their_operations_in_forks_and_in_cold_machines() {
     needs_kvm!();
     for backend in ["warm", "cold"] {
