@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +16,8 @@ use lg_runtime::admission::{
 };
 use lg_runtime::pool::{Ask, SandboxPool, SandboxPoolConfig};
 use lg_runtime::{
-    CallError, Census, EvaluateError, ExitStatus, Limits, Ready, Sandbox, SpawnError, Template,
-    TemplateError, TemplateSpec, WaitError, WarmUp,
+    CallError, Census, Cgroup, CgroupLimits, EvaluateError, ExitStatus, Limits, Ready, Sandbox, SpawnError,
+    StartFailureKind, Template, TemplateError, TemplateSpec, WaitError, WarmUp,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncReadExt;
@@ -25,9 +26,16 @@ use tokio::task::JoinSet;
 const MS: Duration = Duration::from_millis(1);
 
 fn main() -> std::process::ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("with-few-descriptors") {
-        with_few_descriptors();
-        return std::process::ExitCode::SUCCESS;
+    match std::env::args().nth(1).as_deref() {
+        Some("with-few-descriptors") => {
+            with_few_descriptors();
+            return std::process::ExitCode::SUCCESS;
+        }
+        Some("with-no-process-left") => {
+            with_no_process_left(Path::new(&std::env::args().nth(2).unwrap()));
+            return std::process::ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     common::main(trials![
         a_warm_up_that_fails_says_how,
@@ -40,6 +48,8 @@ fn main() -> std::process::ExitCode {
         forks_outlive_their_template,
         a_vmm_that_is_killed_is_a_typed_error_in_every_state,
         descriptors_that_run_out_are_a_typed_error,
+        processes_that_run_out_are_a_typed_error,
+        a_sandbox_ends_in_order_when_no_process_is_left,
         descriptors_that_run_out_are_refused_by_admission,
         memory_that_runs_out_is_refused_by_admission,
         a_guest_without_memory_ends_its_own_program_only,
@@ -418,6 +428,90 @@ fn with_few_descriptors() {
         assert!(started.elapsed() < MOMENT, "{left:?}");
         std::thread::sleep(10 * MS);
     }
+}
+
+/// A control group of the host for so many processes and threads; says loudly when there is none.
+fn process_group(processes: u64) -> Option<Cgroup> {
+    match Cgroup::create(&CgroupLimits { processes: Some(processes), ..CgroupLimits::default() }) {
+        Ok(group) => Some(group),
+        Err(error) => {
+            eprintln!("SKIPPED: {}", told(&error));
+            None
+        }
+    }
+}
+
+async fn processes_that_run_out_are_a_typed_error() {
+    // The template has two: its vmm and a thread of KVM's. Each fork has as many.
+    let Some(group) = process_group(2 + 2 * 4) else { return };
+    let launcher = launcher().cgroup(Arc::new(group));
+    let template = Arc::new(Template::build(&TemplateSpec::python(), &launcher).await.unwrap());
+    for _ in 0..3 {
+        let mut spawning = JoinSet::new();
+        for _ in 0..20 {
+            let template = template.clone();
+            spawning.spawn(async move { template.spawn().await });
+        }
+        let (mut alive, mut failed) = (Vec::new(), 0);
+        for result in spawning.join_all().await {
+            match result {
+                Ok(sandbox) => alive.push(sandbox),
+                Err(SpawnError::Start(failure)) if failure.kind == StartFailureKind::Processes => failed += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        assert!(alive.len() <= 4 && failed >= 16, "{} alive, {failed} failed", alive.len());
+        // What is there has all that it needs.
+        for sandbox in &mut alive {
+            assert_eq!(value(sandbox, "6 * 7").await, "42");
+        }
+        drop(alive);
+        // A moment later there is room.
+        let started = Instant::now();
+        let mut again = loop {
+            match template.spawn().await {
+                Ok(sandbox) => break sandbox,
+                Err(error) => assert!(started.elapsed() < PATIENCE, "{error:?}"),
+            }
+            tokio::time::sleep(MS).await;
+        };
+        assert_eq!(value(&mut again, "6 * 7").await, "42");
+    }
+}
+
+async fn a_sandbox_ends_in_order_when_no_process_is_left() {
+    let Some(group) = process_group(1000) else { return };
+    let me = std::env::current_exe().unwrap();
+    let child = Command::new(me)
+        .arg("with-no-process-left")
+        .arg(&group.directories()[0])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+}
+
+/// In a process of its own, since all of it goes into the group.
+fn with_no_process_left(group: &Path) {
+    std::fs::write(group.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+    common::runtime().block_on(async {
+        let mut config = SandboxPoolConfig::default();
+        (config.pool.floor, config.pool.ceiling) = (0, 0);
+        let pool = SandboxPool::new(template(&TemplateSpec::base()).await, config);
+        let sandbox = pool.claim(&Ask::default(), PATIENCE).await.unwrap();
+        let now = std::fs::read_to_string(group.join("pids.current")).unwrap();
+        std::fs::write(group.join("pids.max"), now).unwrap();
+        let error = pool.claim(&Ask::default(), PATIENCE).await.unwrap_err();
+        assert!(told(&error).contains("cannot fork the vmm process"), "{error:?}");
+        // It is measured before it ends, which takes a thread where there is one.
+        let report = sandbox.end().await.unwrap();
+        assert_eq!(report.outcome.failure_message(), None);
+        std::fs::write(group.join("pids.max"), "max").unwrap();
+        pool.claim(&Ask::default(), PATIENCE).await.unwrap().end().await.unwrap();
+        pool.shutdown().await;
+    });
+    assert!(lg_runtime::settle(MOMENT));
 }
 
 /// Whether only the template is there.

@@ -65,6 +65,10 @@ pub enum StartFailureKind {
     Policy,
     /// The spec itself is not valid.
     Spec,
+    /// The host has no process or thread left, for this user or in this control group.
+    Processes,
+    /// The host has no descriptor left.
+    Descriptors,
 }
 
 impl Outcome {

@@ -83,6 +83,9 @@ impl Machine {
         let mut machine = Machine { vcpu, vm, covered: 0 };
         // SAFETY: it is the data zone that the caller keeps alive.
         unsafe { machine.cover(zones.data, data_bytes) }.at_start("KVM_SET_USER_MEMORY_REGION")?;
+        // The first KVM_RUN makes a thread of the host for the VM. Where there is no process left for it, that must show
+        // now, and not when the guest runs.
+        machine.vcpu.bare_run().at_start("KVM_RUN")?;
         Ok(machine)
     }
 

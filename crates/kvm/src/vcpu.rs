@@ -347,10 +347,14 @@ impl Vcpu {
     }
 
     /// A KVM_RUN that returns before it enters the guest.
-    pub fn bare_run(&mut self) {
+    pub fn bare_run(&mut self) -> io::Result<()> {
         self.fd.set_kvm_immediate_exit(1);
-        let _ = self.fd.run();
+        let result = match self.fd.run() {
+            Err(error) if error.errno() != libc::EINTR => Err(error.into()),
+            _ => Ok(()),
+        };
         self.fd.set_kvm_immediate_exit(0);
+        result
     }
 
     /// Runs the loaded thread until it traps. `regs.rip` must be below [`USER_END`]. `code` reads a byte of

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub use self::orphans::{Orphan, OrphanKind, lasting_orphans, orphans};
@@ -27,7 +27,7 @@ const NAME: &[u8] = b"luminaguard";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What was made since an earlier look and is still there. Fields that this host does not let us count are absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftovers {
     /// Child processes, alive or zombies.
     pub processes: usize,

@@ -16,6 +16,7 @@ use lg_kernel::operator::{LaunchError, Launched, Stdio as KernelStdio};
 use lg_kernel::task::{Credentials, Tid};
 use lg_kernel::{FirstProgram, Identity, Kernel, KernelConfig, LimitError, StartError};
 use lg_kvm::{KvmConfig, KvmPlatform};
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{Streams, describe};
@@ -29,7 +30,7 @@ pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<Kernel, Outcome> {
     spec.validate_with(spec.runs()).map_err(|error| failed(StartFailureKind::Spec, &error))?;
     let config =
         KvmConfig { interrupting_signals: signals, ..KvmConfig::new(page_multiple(spec.memory_bytes)) };
-    let platform = KvmPlatform::new(config).map_err(|error| failed(StartFailureKind::Kvm, &error))?;
+    let platform = KvmPlatform::new(config).map_err(|error| host_failed(&error))?;
     let trace: Option<Box<dyn FnMut(&str)>> = match spec.syscall_trace {
         SyscallTrace::Off => None,
         SyscallTrace::Stderr => Some(Box::new(|line| eprintln!("{line}"))),
@@ -185,6 +186,23 @@ fn page_multiple(bytes: u64) -> u64 {
 
 fn failed(kind: StartFailureKind, error: &dyn std::error::Error) -> Outcome {
     Outcome::start_failed(kind, describe(error))
+}
+
+/// A start that the host did not allow: for lack of something, or since its virtual machines are not usable.
+pub fn host_failed(error: &(dyn std::error::Error + 'static)) -> Outcome {
+    Outcome::start_failed(lacking(error).unwrap_or(StartFailureKind::Kvm), describe(error))
+}
+
+/// What the host had too little of, if that is why a system call failed, by its errno: fork(2), open(2), mmap(2).
+pub fn lacking(error: &(dyn std::error::Error + 'static)) -> Option<StartFailureKind> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut errnos = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());
+    errnos.find_map(|errno| match Errno::from_raw_os_error(errno) {
+        Errno::AGAIN => Some(StartFailureKind::Processes),
+        Errno::MFILE | Errno::NFILE => Some(StartFailureKind::Descriptors),
+        Errno::NOMEM => Some(StartFailureKind::Memory),
+        _ => None,
+    })
 }
 
 fn root_config(spec: &SandboxSpec) -> RootConfig {

@@ -359,12 +359,20 @@ impl Server {
         let socket = UnixStream::from(socket);
         let prepared = match self.mode {
             Mode::Frozen => Ok(()),
-            Mode::Running | Mode::Paused => kernel.prepare_fork().map_err(|error| describe(&error)),
+            Mode::Running | Mode::Paused => {
+                kernel.prepare_fork().map_err(|error| Outcome::Failed(describe(&error)))
+            }
         };
         // What waits to be sent is the original's, and must not be sent twice.
         self.flush(Waiting::Never);
         let side = prepared.and_then(|()| {
-            host::fork_sibling().map_err(|error| format!("cannot fork the vmm process: {error}"))
+            host::fork_sibling().map_err(|error| {
+                let message = format!("cannot fork the vmm process: {error}");
+                match build::lacking(&error) {
+                    Some(kind) => Outcome::start_failed(kind, message),
+                    None => Outcome::Failed(message),
+                }
+            })
         });
         match side {
             Ok(Side::Original) => Side::Original,
@@ -381,8 +389,8 @@ impl Server {
                 }
                 Side::Fork
             }
-            Err(message) => {
-                let report = Report { outcome: Outcome::Failed(message), stats: Stats::default() };
+            Err(outcome) => {
+                let report = Report { outcome, stats: Stats::default() };
                 let ended = Event::Ended(Box::new(report));
                 // Nobody may be listening any more.
                 let _ = lg_control::send(&socket, &ended);
@@ -413,7 +421,7 @@ impl Server {
         if let Some(cpus) = &spec.cpus {
             build::run_on(cpus)?;
         }
-        kernel.after_fork().map_err(|error| Outcome::start_failed(Kind::Kvm, describe(&error)))?;
+        kernel.after_fork().map_err(|error| build::host_failed(&error))?;
         build::apply_fork(kernel, spec)
     }
 
