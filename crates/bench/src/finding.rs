@@ -27,6 +27,11 @@ pub trait Finding: Serialize {
 
     /// What failed and what was left behind.
     fn tally(&self) -> &Tally;
+
+    /// Whether somebody interrupted the run, and this is what was found by then.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
 }
 
 /// Where and when a run was made.

@@ -7,6 +7,7 @@
 //!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
 //! - [`PeersConfig::run`] is `luminaguard bench peers`: one program in a sandbox, and in other ways to isolate it.
+//! - [`OverloadConfig::run`] is `luminaguard bench overload`: more sandboxes are asked for than there is room for.
 //!
 //! Nothing is estimated: a figure that cannot be measured on this host is absent from the result files. Times come
 //! from repetitions in which no agent waits for another. Memory needs a moment at which all
@@ -31,6 +32,7 @@ mod fork;
 mod interrupt;
 mod line_driver;
 mod lives;
+mod overload;
 mod peers;
 mod proc;
 mod progress;
@@ -60,6 +62,9 @@ pub use fork::{ForkConfig, ForkFinding, LiveFork};
 pub use interrupt::Interrupted;
 pub use lg_runtime::Leftovers;
 pub use lives::{FloorRate, LivesConfig, LivesFinding, Rate, SustainedLife};
+pub use overload::{
+    OVERLOAD_ROW, OverloadConfig, OverloadFinding, OverloadRow, RowSamples, Scarce, overload_row,
+};
 pub use peers::{PeerFigure, PeerProgram, PeersConfig, PeersFinding};
 pub use scale::{Arrival, Criteria, ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;

@@ -1,9 +1,9 @@
 //! Means, medians and percentiles, exact from the samples.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is said about a set of samples; all in the unit of the samples.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many samples.
     pub n: usize,

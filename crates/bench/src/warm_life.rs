@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use lg_runtime::{Sandbox, Stats, Template};
+use lg_runtime::{Report, Sandbox, Stats, Template};
 use serde::Serialize;
 
 use crate::floors::MeasuredFloors;
@@ -119,7 +119,11 @@ pub(crate) async fn answer(sandbox: &mut Sandbox) -> Result<()> {
 
 /// Ends a sandbox, and sees to it that it ended in order.
 pub(crate) async fn end(mut sandbox: Sandbox) -> Result<()> {
-    let report = sandbox.kill().await.context("destroy")?;
+    ended_in_order(&sandbox.kill().await.context("destroy")?)
+}
+
+/// Sees to it that a sandbox ended when it was told to, and for no reason of its own.
+pub(crate) fn ended_in_order(report: &Report) -> Result<()> {
     // A vmm always says what it did, unless it had to be killed.
     ensure!(
         report.stats != Stats::default(),

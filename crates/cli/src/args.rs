@@ -58,6 +58,12 @@ pub(crate) enum Verb {
     /// Measures inside a sandbox
     #[command(name = lg_bench::GUEST_PROBE, hide = true)]
     GuestProbe(GuestProbe),
+    /// The process of one row of `bench overload`
+    #[command(name = lg_bench::OVERLOAD_ROW, hide = true)]
+    OverloadRow {
+        /// What it is to do, in JSON
+        task: String,
+    },
 }
 
 /// What a sandbox is to be. What is left out is as the template says, or the default.
@@ -385,7 +391,7 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 13] = [
+        let verbs: [&[&str]; 14] = [
             &[],
             &["run"],
             &["repl"],
@@ -399,6 +405,7 @@ mod tests {
             &["bench", "lives"],
             &["bench", "figures"],
             &["bench", "peers"],
+            &["bench", "overload"],
         ];
         insta::assert_snapshot!(verbs.map(help).join("\n----\n\n"));
     }

@@ -5,12 +5,14 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use lg_bench::{
     Backend, BareVm, Bench, ClaimConfig, Criteria, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
-    KvmSample, LivesConfig, PeerProgram, PeersConfig, ScaleConfig, Scenario, SpawnConfig,
+    KvmSample, LivesConfig, OverloadConfig, PeerProgram, PeersConfig, ScaleConfig, Scarce, Scenario,
+    SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
 use crate::bench_args::{
-    BenchVerb, FiguresOptions, Output, PeersOptions, ProgramName, ScaleOptions, SpawnOptions, TemplateName,
+    BenchVerb, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName, ScaleOptions, ScarceName,
+    SpawnOptions, TemplateName,
 };
 use crate::complain;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         }),
         BenchVerb::Figures(options) => figures(&options),
         BenchVerb::Peers(options) => peers(&options),
+        BenchVerb::Overload(options) => overload(&options),
     };
     match result {
         Err(error) if error.is::<Interrupted>() => {
@@ -67,6 +70,9 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
     }
     let tally = finding.tally();
     tally.complaints().iter().for_each(|complaint| complain(complaint));
+    if finding.is_interrupted() {
+        return Err(Interrupted.into());
+    }
     Ok(u8::from(!tally.is_clean()))
 }
 
@@ -152,6 +158,26 @@ fn peers(options: &PeersOptions) -> Result<u8> {
     };
     let (luminaguard, rounds) = (std::env::current_exe()?, options.rounds);
     measure(&options.output, |bench| PeersConfig { bench, luminaguard, program, rounds }.run())
+}
+
+fn overload(options: &OverloadOptions) -> Result<u8> {
+    let scarce = |name: &ScarceName| match name {
+        ScarceName::Counts => Scarce::Counts,
+        ScarceName::Memory => Scarce::Memory,
+        ScarceName::Descriptors => Scarce::Descriptors,
+        ScarceName::Processes => Scarce::Processes,
+        ScarceName::Disk => Scarce::Disk,
+    };
+    let (luminaguard, only) = (std::env::current_exe()?, options.only.iter().map(scarce).collect());
+    measure(&options.output, |bench| OverloadConfig { bare_vm: bench.bare_vm, luminaguard, only }.run())
+}
+
+/// Is the process of one row of `bench overload`.
+pub(crate) fn overload_row(task: &str) -> Result<u8> {
+    match lg_bench::overload_row(task) {
+        Err(error) if error.is::<Interrupted>() => Ok(INTERRUPTED),
+        result => result.map(|()| 0),
+    }
 }
 
 /// Measures one bare virtual machine.

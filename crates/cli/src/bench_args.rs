@@ -38,6 +38,11 @@ pub(crate) enum BenchVerb {
     /// They take turns: bubblewrap (bwrap), crun, runc, and gVisor (runsc). What is not installed is skipped, and the
     /// Debian package that has it is named.
     Peers(PeersOptions),
+    /// Ask for more sandboxes than there is room for, and see that each is given or refused for a reason
+    ///
+    /// One resource after the other is made scarce. All that was admitted must complete, all else must be refused with an error
+    /// that names what was short, nothing may be left, and a fresh sandbox must answer when the pressure has ended.
+    Overload(OverloadOptions),
 }
 
 /// What all measurements of warm sandboxes have.
@@ -241,6 +246,37 @@ pub(crate) struct PeersOptions {
     pub(crate) output: Output,
 }
 
+/// The options of `bench overload`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 if all that was admitted completed, all else was refused for a reason, all recovered and nothing \
+    was left behind; 1 if not, 125 if the run could not be done, 130 if it was interrupted. What was found by then is \
+    written all the same."
+)]
+pub(crate) struct OverloadOptions {
+    /// What is made scarce, one or several of these [default: all]
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
+    pub(crate) only: Vec<ScarceName>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// The resources of `bench overload`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScarceName {
+    /// How many sandboxes may be there: 3 and 10 times as many ask
+    Counts,
+    /// Memory: a budget of admission, a control group, and guests that want more than their limit
+    Memory,
+    /// Open files of the process that has the sandboxes, with admission before them and without
+    Descriptors,
+    /// Processes of a control group, with admission before them and without
+    Processes,
+    /// The disk that guests and results are written to is full
+    Disk,
+}
+
 /// The programs of `bench peers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgramName {
@@ -256,6 +292,16 @@ mod tests {
 
     use super::*;
     use crate::args::{Arguments, Verb};
+
+    #[test]
+    fn a_resource_that_is_misspelt_is_an_error_that_names_the_nearest() {
+        let parse = |only| Arguments::try_parse_from(["luminaguard", "bench", "overload", "--only", only]);
+        let parsed = parse("memory,disk").unwrap();
+        let Verb::Bench(BenchVerb::Overload(options)) = parsed.verb else { panic!("no overload") };
+        assert_eq!(options.only, [ScarceName::Memory, ScarceName::Disk]);
+        let message = crate::args::one_line(&parse("memory,descripters").unwrap_err());
+        assert!(message.contains("a similar value exists: 'descriptors'"), "{message}");
+    }
 
     #[test]
     fn agent_counts_are_a_list() {

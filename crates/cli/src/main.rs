@@ -78,6 +78,7 @@ fn dispatch() -> anyhow::Result<u8> {
         Verb::Bench(verb) => bench::run(verb),
         Verb::Vmm => lg_vmm::serve_stdin().map(|()| 0).map_err(Into::into),
         Verb::GuestProbe(probe) => guest_probe::run(&probe),
+        Verb::OverloadRow { task } => bench::overload_row(&task),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod needs_kvm;
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -112,6 +113,67 @@ fn peers_take_turns_and_those_that_are_not_there_are_named() {
     assert_eq!(found["measured"][0]["of_process"], 1.0);
     // Two rounds and one that is not counted, of two rows.
     assert_eq!((&found["tally"]["lives"], &found["tally"]["failures"]), (&6.into(), &0.into()));
+}
+
+#[test]
+fn more_than_there_is_room_for_is_given_or_refused_for_a_reason() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    let output = succeeds(bench(&["overload", "--only", "counts,descriptors", "--json"]).arg(&path));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("counts x10: refused: ") && table.contains("nothing left behind"), "{table}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(
+        (&found["schema"], &found["interrupted"]),
+        (&"luminaguard.bench.overload/1".into(), &false.into())
+    );
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["counts x3", "counts x10", "descriptors", "descriptors, no admission"]);
+    for row in rows {
+        let count = |name: &str| row[name].as_u64().unwrap();
+        let refused: u64 = row["refused"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+        assert_eq!(count("requested"), count("completed") + refused, "{row}");
+        assert_eq!((count("failed"), count("admitted")), (0, count("completed")), "{row}");
+        assert!(
+            count("completed") > 0 && count("most_alive") > 0 && row["recovery_ms"].as_f64() > Some(0.0),
+            "{row}"
+        );
+        assert_eq!(length(&row["samples"]["refused_ms"]) as u64, refused);
+    }
+    // 40 asked, 4 go in, 24 may wait: whatever the machine does meanwhile, the others are refused at once.
+    let (crowd, room) = (&rows[1], rows[1]["capacity"].as_u64().unwrap());
+    assert_eq!(crowd["refused"]["queue full: sandboxes"], room * 3, "{crowd}");
+    assert!(crowd["most_alive"].as_u64().unwrap() <= room, "{crowd}");
+    assert!(rows[3]["refused"]["host: descriptors"].as_u64().is_some_and(|count| count > 0), "{}", rows[3]);
+}
+
+#[test]
+fn an_interrupted_overload_keeps_what_it_has_and_leaves_nothing() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    let mut run = bench(&["overload", "--json"]);
+    let run = run.arg(&path).env("TMPDIR", directory.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = run.spawn().unwrap();
+    // Its first row is done, and it is in the middle of another.
+    let mut stderr = BufReader::new(run.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("counts x3: "), "{line}");
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(130), "{rest}");
+    assert!(rest.ends_with("luminaguard: interrupted\n"), "{rest}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&found["interrupted"], &found["rows"][0]["name"]), (&true.into(), &"counts x3".into()));
+    // Neither directories nor mounts remain.
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(directory.path().to_str().unwrap()), "{mounts}");
 }
 
 #[test]
