@@ -136,6 +136,30 @@ user_structs! {
 
     /// One of the two `struct __user_cap_data_struct` (capget(2)).
     CapData, 12 { effective: u32, permitted: u32, inheritable: u32 }
+
+    /// `struct msghdr` as the kernel has it (sendmsg(2)).
+    MsgHdr, 56 {
+        name: u64, namelen: i32, pad0: u32, iov: u64, iovlen: u64, control: u64, controllen: u64, flags: u32,
+        pad1: u32,
+    }
+
+    /// `struct mmsghdr` (sendmmsg(2)).
+    MmsgHdr, 64 { hdr: MsgHdr, len: u32, pad: u32 }
+
+    /// `struct cmsghdr` (cmsg(3)); its data follows, then padding to 8.
+    CmsgHdr, 16 { len: u64, level: u32, kind: u32 }
+
+    /// `struct ucred` (unix(7)).
+    Ucred, 12 { pid: u32, uid: u32, gid: u32 }
+
+    /// `struct linger` (socket(7)).
+    Linger, 8 { onoff: i32, linger: i32 }
+
+    /// `struct sockaddr_in` (ip(7)); port and address are in network byte order.
+    SockaddrIn, 16 { family: u16, port: [u8; 2], addr: [u8; 4], zero: [u8; 8] }
+
+    /// `struct sockaddr_in6` (ipv6(7)); port and address are in network byte order.
+    SockaddrIn6, 28 { family: u16, port: [u8; 2], flowinfo: [u8; 4], addr: [u8; 16], scope_id: u32 }
 }
 
 impl Timespec {

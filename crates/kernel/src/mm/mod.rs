@@ -7,6 +7,7 @@
 //! A frame mapped in a private area is writable only while it has one owner; a store to a shared one
 //! copies it first. That one rule gives copy-on-write after fork, private file mappings and their mprotect.
 
+mod buffers;
 mod fault;
 mod frames;
 mod frameset;
@@ -14,6 +15,7 @@ mod manager;
 mod user;
 mod vma;
 
+pub use buffers::{Sink, Source, Span, UserBuffers};
 pub use fault::MemoryFault;
 pub use frames::{FrameRef, Frames, host_errno};
 pub use manager::{Growth, MemoryManager, Place};

@@ -81,15 +81,17 @@ impl Kernel {
     }
 
     fn detach_host_streams(&mut self) {
+        // Open files may also be on their way between processes.
+        let mut files = self.vfs.net().files_in_flight();
         for task in self.tasks.values() {
             let fds = task.fds.borrow();
-            for fd in fds.fds() {
-                let Ok(description) = fds.get(u64::from(fd)) else { continue };
-                let file: Rc<dyn File> = description.file.clone();
-                let any: Rc<dyn Any> = file;
-                if let Ok(stream) = any.downcast::<HostStream>() {
-                    stream.detach();
-                }
+            files.extend(fds.fds().into_iter().filter_map(|fd| fds.get(u64::from(fd)).ok()));
+        }
+        for description in files {
+            let file: Rc<dyn File> = description.file.clone();
+            let any: Rc<dyn Any> = file;
+            if let Ok(stream) = any.downcast::<HostStream>() {
+                stream.detach();
             }
         }
         // Who waits for the host looks again, and finds the stream detached.

@@ -6,8 +6,11 @@ use std::rc::Rc;
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Iovec, Signal};
 
-use super::Ctx;
+use super::socket::OpenSocket;
+use super::{Ctx, message};
 use crate::fs::pipe::as_pipe;
+use crate::mm::Span;
+use crate::net::as_socket;
 use crate::task::{HostEvent, Stop, SysResult, Wait};
 use crate::vfs::{FileDescription, FsContext, Readiness};
 
@@ -20,14 +23,7 @@ const CHUNK: usize = 128 << 10;
 const FIRST_CHUNK: usize = 4096;
 
 /// Most buffers of a vectored call (IOV_MAX).
-const MAX_VECTORS: u64 = 1024;
-
-/// A part of user memory to be filled or written.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    addr: u64,
-    len: u64,
-}
+pub(super) const MAX_VECTORS: u64 = 1024;
 
 /// Where in the file a transfer starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,7 +86,8 @@ pub(super) fn sys_pwritev2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, fl
     write(ctx, fd, &spans, position)
 }
 
-fn span(addr: u64, len: u64) -> Span {
+/// Returns a part of user memory, of at most as many bytes as one call moves.
+pub(super) fn span(addr: u64, len: u64) -> Span {
     Span { addr, len: len.min(MAX_COUNT) }
 }
 
@@ -106,7 +103,10 @@ fn flagged_position(offset: u64, flags: u64) -> Result<Position, Errno> {
     if offset == u64::MAX { Ok(Position::Current) } else { position(offset) }
 }
 
-fn read_vectors(ctx: &Ctx<'_>, vectors: u64, count: u64) -> Result<Vec<Span>, Errno> {
+/// Copies the list of a vectored call's buffers in.
+///
+/// Errors: EINVAL, EFAULT.
+pub(super) fn read_vectors(ctx: &Ctx<'_>, vectors: u64, count: u64) -> Result<Vec<Span>, Errno> {
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
@@ -150,6 +150,9 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
     let description = ctx.fd(fd)?;
     check_position(&description, position)?;
     description.check_readable()?;
+    if let Some(socket) = as_socket(&description.file) {
+        return message::read(ctx, &OpenSocket { description, socket }, spans);
+    }
     let total: u64 = spans.iter().map(|span| span.len).sum();
     // Programs ask for far more than there mostly is: the buffer grows with what comes.
     let mut chunk = vec![0; FIRST_CHUNK.min(total as usize)];
@@ -196,6 +199,9 @@ fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysR
     let description = ctx.fd(fd)?;
     check_position(&description, position)?;
     description.check_writable()?;
+    if let Some(socket) = as_socket(&description.file) {
+        return message::write(ctx, &OpenSocket { description, socket }, spans);
+    }
     let total: u64 = spans.iter().map(|span| span.len).sum();
     let mut chunk = vec![0; CHUNK.min(total as usize)];
     // A call that is made again goes on behind what its earlier tries have written.

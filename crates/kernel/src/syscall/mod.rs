@@ -7,6 +7,7 @@
 //! A call that can not finish answers [`Stop::Block`] and is made again, from the start and with the same
 //! arguments, when the task wakes; what it must remember meanwhile it keeps in the task's [`Call`].
 
+mod control;
 mod ctx;
 mod dispatch;
 mod event;
@@ -16,12 +17,15 @@ mod futex;
 mod identity;
 mod io;
 mod memory;
+mod message;
 mod path;
 mod poll;
 mod process;
 mod random;
 mod schedule;
 mod signal;
+mod socket;
+mod sockopt;
 mod stat;
 mod system;
 mod table;

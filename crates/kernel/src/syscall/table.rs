@@ -4,8 +4,8 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, memory, path, poll, process, random, schedule, signal, stat,
-    system, time,
+    event, exec, fd, futex, identity, io, memory, message, path, poll, process, random, schedule, signal,
+    socket, sockopt, stat, system, time,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -124,21 +124,21 @@ table! {
     setitimer __NR_setitimer [Int Pointer Pointer] Partial("ITIMER_VIRTUAL and ITIMER_PROF are checked at the end of a time slice") => time::sys_setitimer;
     getpid __NR_getpid [] Full => process::sys_getpid;
     sendfile __NR_sendfile [Fd Fd Pointer Len] Full => io::sys_sendfile;
-    socket __NR_socket [Int Flags Int] Absent("no sockets yet");
-    connect __NR_connect [] Absent("no sockets yet");
-    accept __NR_accept [] Absent("no sockets yet");
-    sendto __NR_sendto [] Absent("no sockets yet");
-    recvfrom __NR_recvfrom [] Absent("no sockets yet");
-    sendmsg __NR_sendmsg [] Absent("no sockets yet");
-    recvmsg __NR_recvmsg [] Absent("no sockets yet");
-    shutdown __NR_shutdown [] Absent("no sockets yet");
-    bind __NR_bind [] Absent("no sockets yet");
-    listen __NR_listen [] Absent("no sockets yet");
-    getsockname __NR_getsockname [] Absent("no sockets yet");
-    getpeername __NR_getpeername [] Absent("no sockets yet");
-    socketpair __NR_socketpair [] Absent("no sockets yet");
-    setsockopt __NR_setsockopt [] Absent("no sockets yet");
-    getsockopt __NR_getsockopt [] Absent("no sockets yet");
+    socket __NR_socket [Int Flags Int] Partial("AF_UNIX, and AF_INET and AF_INET6 over the sandbox's own loopback; no raw sockets (EPERM), no other families (EAFNOSUPPORT)") => socket::sys_socket;
+    connect __NR_connect [Fd Pointer Int] Partial("beyond the loopback: ENETUNREACH") => socket::sys_connect;
+    accept __NR_accept [Fd Pointer Pointer] Full => socket::sys_accept;
+    sendto __NR_sendto [Fd Pointer Len Flags Pointer Int] Partial("no urgent data (MSG_OOB)") => message::sys_sendto;
+    recvfrom __NR_recvfrom [Fd Pointer Len Flags Pointer Pointer] Partial("no urgent data (MSG_OOB); MSG_TRUNC of a stream and MSG_WAITALL with MSG_PEEK are without effect") => message::sys_recvfrom;
+    sendmsg __NR_sendmsg [Fd Pointer Flags] Partial("as sendto; control messages of AF_UNIX only: SCM_RIGHTS, SCM_CREDENTIALS") => message::sys_sendmsg;
+    recvmsg __NR_recvmsg [Fd Pointer Flags] Partial("as recvfrom; control messages of AF_UNIX only") => message::sys_recvmsg;
+    shutdown __NR_shutdown [Fd Int] Full => socket::sys_shutdown;
+    bind __NR_bind [Fd Pointer Int] Partial("a port is free again as soon as its sockets are closed; no names in host directories (EPERM)") => socket::sys_bind;
+    listen __NR_listen [Fd Int] Full => socket::sys_listen;
+    getsockname __NR_getsockname [Fd Pointer Pointer] Full => socket::sys_getsockname;
+    getpeername __NR_getpeername [Fd Pointer Pointer] Full => socket::sys_getpeername;
+    socketpair __NR_socketpair [Int Flags Int Pointer] Full => socket::sys_socketpair;
+    setsockopt __NR_setsockopt [Fd Int Int Pointer Int] Partial("what has no meaning on a loopback is kept and told again; time stamps, filters, multicast and SO_RCVLOWAT: ENOPROTOOPT") => sockopt::sys_setsockopt;
+    getsockopt __NR_getsockopt [Fd Int Int Pointer Pointer] Partial("as setsockopt; no TCP_INFO") => sockopt::sys_getsockopt;
     clone __NR_clone [Flags Pointer Pointer Pointer Pointer] Partial("no CLONE_PIDFD, no namespaces (EPERM)") => process::sys_clone;
     fork __NR_fork [] Full => process::sys_fork;
     vfork __NR_vfork [] Full => process::sys_vfork;
@@ -371,7 +371,7 @@ table! {
     fallocate __NR_fallocate [Fd Int Len Len] Full => fd::sys_fallocate;
     timerfd_settime __NR_timerfd_settime [] Full => event::sys_timerfd_settime;
     timerfd_gettime __NR_timerfd_gettime [] Full => event::sys_timerfd_gettime;
-    accept4 __NR_accept4 [] Absent("no sockets yet");
+    accept4 __NR_accept4 [Fd Pointer Pointer Flags] Full => socket::sys_accept4;
     signalfd4 __NR_signalfd4 [] Absent("no signalfd yet");
     eventfd2 __NR_eventfd2 [Int Flags] Full => event::sys_eventfd2;
     epoll_create1 __NR_epoll_create1 [Flags] Full => event::sys_epoll_create1;
@@ -382,7 +382,7 @@ table! {
     pwritev __NR_pwritev [Fd Pointer Int Len] Full => io::sys_pwritev;
     rt_tgsigqueueinfo __NR_rt_tgsigqueueinfo [] Full => signal::sys_rt_tgsigqueueinfo;
     perf_event_open __NR_perf_event_open [] Absent("belongs to the host");
-    recvmmsg __NR_recvmmsg [] Absent("no sockets yet");
+    recvmmsg __NR_recvmmsg [Fd Pointer Int Flags Pointer] Partial("as recvmsg") => message::sys_recvmmsg;
     fanotify_init __NR_fanotify_init [] Absent("no fanotify");
     fanotify_mark __NR_fanotify_mark [] Absent("no fanotify");
     prlimit64 __NR_prlimit64 [Int Int Pointer Pointer] Full => system::sys_prlimit64;
@@ -390,7 +390,7 @@ table! {
     open_by_handle_at __NR_open_by_handle_at [] Absent("no file handles");
     clock_adjtime __NR_clock_adjtime [] Absent("belongs to the host");
     syncfs __NR_syncfs [] Full => fd::sys_syncfs;
-    sendmmsg __NR_sendmmsg [] Absent("no sockets yet");
+    sendmmsg __NR_sendmmsg [Fd Pointer Int Flags] Partial("as sendmsg") => message::sys_sendmmsg;
     setns __NR_setns [] Absent("a sandbox has no namespaces of its own");
     getcpu __NR_getcpu [] Full => schedule::sys_getcpu;
     process_vm_readv __NR_process_vm_readv [] Absent("no tracing");

@@ -144,6 +144,11 @@ impl FdTable {
         free
     }
 
+    /// Says whether no more descriptors can be had.
+    pub fn is_full(&self, limit: u64) -> bool {
+        u64::from(self.free_from(0)) >= limit.min(NR_OPEN)
+    }
+
     /// Says whether two more descriptors can be had, for calls that make a pair.
     pub fn has_room_for_two(&self, limit: u64) -> bool {
         let first = self.free_from(0);

@@ -11,6 +11,7 @@ use super::{Dentry, FsContext, Inode, LockTable, Quota};
 use crate::fs::epoll::WatchQuota;
 use crate::fs::memfs::{MemFs, MemLimits, MemNode};
 use crate::fs::pipe::PipeQuota;
+use crate::net::Net;
 
 bitflags::bitflags! {
     /// What a mount forbids (mount(2)), with the bits that statfs(2) shows.
@@ -127,6 +128,7 @@ pub struct Vfs {
     page_caches: RefCell<Vec<Weak<dyn PageCache>>>,
     pipe_quota: Rc<PipeQuota>,
     watch_quota: Rc<WatchQuota>,
+    net: Rc<Net>,
     nameless_files: RefCell<Option<Rc<MemNode>>>,
 }
 
@@ -168,6 +170,7 @@ impl Vfs {
             page_caches: RefCell::default(),
             pipe_quota: Rc::default(),
             watch_quota: Rc::default(),
+            net: Net::new(),
             nameless_files: RefCell::default(),
         }
     }
@@ -195,6 +198,11 @@ impl Vfs {
     /// Returns the count of what all epoll instances watch.
     pub fn watch_quota(&self) -> &Rc<WatchQuota> {
         &self.watch_quota
+    }
+
+    /// Returns what all sockets share.
+    pub fn net(&self) -> &Rc<Net> {
+        &self.net
     }
 
     /// Returns the root of the tmpfs, mounted nowhere, that holds memfds and shared anonymous memory.

@@ -21,6 +21,7 @@ mod names;
 mod pipes;
 mod process;
 mod signals;
+mod sockets;
 mod sys;
 mod threads;
 mod time;
@@ -58,6 +59,7 @@ const GROUPS: &[&[Check]] = &[
     process::CHECKS,
     exec::CHECKS,
     signals::CHECKS,
+    sockets::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
     time::CHECKS,

@@ -1,0 +1,201 @@
+//! Socket options (socket(7), tcp(7), ip(7), ipv6(7)).
+//!
+//! Most are numbers that are kept and told again: over a loopback that loses nothing they change nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use lg_abi::raw::net as linux;
+use lg_abi::{Errno, Linger};
+
+use super::{Family, Kind};
+
+/// Level and name of an option, as setsockopt(2) is given them.
+pub type OptionName = (u32, u32);
+
+const SOCKET: u32 = linux::SOL_SOCKET;
+const TCP: u32 = linux::IPPROTO_TCP as u32;
+const IP: u32 = linux::IPPROTO_IP as u32;
+const IPV6: u32 = linux::IPPROTO_IPV6 as u32;
+
+/// SO_SNDBUF and SO_RCVBUF of a new socket.
+const DEFAULT_SPACE: usize = 212_992;
+/// The most that may be asked for (`/proc/sys/net/core/wmem_max`); twice that is set.
+const MAX_SPACE: i32 = 212_992;
+/// The least that is set.
+const MIN_SEND_SPACE: usize = 4608;
+const MIN_RECEIVE_SPACE: usize = 2304;
+
+/// Which sockets have an option.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    All,
+    Unix,
+    Ip,
+    Ipv6,
+    Tcp,
+}
+
+/// What may be set.
+#[derive(Clone, Copy)]
+enum Value {
+    /// Anything, which counts as 0 or 1.
+    Flag,
+    /// A number from the first to the last.
+    Range(i32, i32),
+}
+
+struct Row {
+    name: OptionName,
+    of: Of,
+    value: Value,
+    default: i32,
+}
+
+const fn row(level: u32, name: u32, of: Of, value: Value, default: i32) -> Row {
+    Row { name: (level, name), of, value, default }
+}
+
+/// The options that are numbers.
+static ROWS: &[Row] = &[
+    row(SOCKET, linux::SO_REUSEADDR, Of::All, Value::Flag, 0),
+    row(SOCKET, linux::SO_REUSEPORT, Of::Ip, Value::Flag, 0),
+    row(SOCKET, linux::SO_KEEPALIVE, Of::All, Value::Flag, 0),
+    row(SOCKET, linux::SO_BROADCAST, Of::All, Value::Flag, 0),
+    row(SOCKET, linux::SO_DONTROUTE, Of::All, Value::Flag, 0),
+    row(SOCKET, linux::SO_OOBINLINE, Of::All, Value::Flag, 0),
+    row(SOCKET, linux::SO_PRIORITY, Of::All, Value::Range(0, 6), 0),
+    row(SOCKET, linux::SO_PASSCRED, Of::Unix, Value::Flag, 0),
+    row(TCP, linux::TCP_NODELAY, Of::Tcp, Value::Flag, 0),
+    row(TCP, linux::TCP_CORK, Of::Tcp, Value::Flag, 0),
+    row(TCP, linux::TCP_QUICKACK, Of::Tcp, Value::Flag, 1),
+    row(TCP, linux::TCP_KEEPIDLE, Of::Tcp, Value::Range(1, 32_767), 7200),
+    row(TCP, linux::TCP_KEEPINTVL, Of::Tcp, Value::Range(1, 32_767), 75),
+    row(TCP, linux::TCP_KEEPCNT, Of::Tcp, Value::Range(1, 127), 9),
+    row(TCP, linux::TCP_SYNCNT, Of::Tcp, Value::Range(1, 255), 6),
+    row(TCP, linux::TCP_LINGER2, Of::Tcp, Value::Range(-1, i32::MAX), 60),
+    row(TCP, linux::TCP_DEFER_ACCEPT, Of::Tcp, Value::Range(0, i32::MAX), 0),
+    row(TCP, linux::TCP_USER_TIMEOUT, Of::Tcp, Value::Range(0, i32::MAX), 0),
+    row(TCP, linux::TCP_NOTSENT_LOWAT, Of::Tcp, Value::Range(i32::MIN, i32::MAX), -1),
+    row(IP, linux::IP_TOS, Of::Ip, Value::Range(0, 255), 0),
+    row(IP, linux::IP_TTL, Of::Ip, Value::Range(1, 255), 64),
+    row(IP, linux::IP_MTU_DISCOVER, Of::Ip, Value::Range(0, 5), 1),
+    row(IP, linux::IP_RECVERR, Of::Ip, Value::Flag, 0),
+    row(IP, linux::IP_FREEBIND, Of::Ip, Value::Flag, 0),
+    row(IP, linux::IP_BIND_ADDRESS_NO_PORT, Of::Ip, Value::Flag, 0),
+    row(IP, linux::IP_MULTICAST_TTL, Of::Ip, Value::Range(0, 255), 1),
+    row(IP, linux::IP_MULTICAST_LOOP, Of::Ip, Value::Flag, 1),
+    row(IPV6, linux::IPV6_V6ONLY, Of::Ipv6, Value::Flag, 0),
+    row(IPV6, linux::IPV6_UNICAST_HOPS, Of::Ipv6, Value::Range(0, 255), 64),
+    row(IPV6, linux::IPV6_MULTICAST_HOPS, Of::Ipv6, Value::Range(0, 255), 1),
+    row(IPV6, linux::IPV6_MULTICAST_LOOP, Of::Ipv6, Value::Flag, 1),
+    row(IPV6, linux::IPV6_MTU_DISCOVER, Of::Ipv6, Value::Range(0, 5), 1),
+    row(IPV6, linux::IPV6_RECVERR, Of::Ipv6, Value::Flag, 0),
+    row(IPV6, linux::IPV6_TCLASS, Of::Ipv6, Value::Range(0, 255), 0),
+];
+
+/// The options of a socket.
+#[derive(Clone)]
+pub struct Options {
+    family: Family,
+    kind: Kind,
+    /// Those that were set.
+    numbers: RefCell<BTreeMap<OptionName, i32>>,
+    /// SO_SNDBUF and SO_RCVBUF, in bytes.
+    send_space: Cell<usize>,
+    receive_space: Cell<usize>,
+    /// SO_SNDTIMEO and SO_RCVTIMEO, in ns; `None` for no time-out.
+    pub send_timeout_ns: Cell<Option<u64>>,
+    /// See [`Options::send_timeout_ns`].
+    pub receive_timeout_ns: Cell<Option<u64>>,
+    /// SO_LINGER
+    pub linger: Cell<Linger>,
+}
+
+impl Options {
+    /// Returns the options of a new socket.
+    pub fn new(family: Family, kind: Kind) -> Options {
+        Options {
+            family,
+            kind,
+            numbers: RefCell::default(),
+            send_space: Cell::new(DEFAULT_SPACE),
+            receive_space: Cell::new(DEFAULT_SPACE),
+            send_timeout_ns: Cell::new(None),
+            receive_timeout_ns: Cell::new(None),
+            linger: Cell::default(),
+        }
+    }
+
+    fn row(&self, name: OptionName) -> Result<&'static Row, Errno> {
+        let is_ours = |row: &&Row| {
+            row.name == name
+                && match row.of {
+                    Of::All => true,
+                    Of::Unix => self.family == Family::Unix,
+                    Of::Ip => self.family != Family::Unix,
+                    Of::Ipv6 => self.family == Family::Inet6,
+                    Of::Tcp => self.family != Family::Unix && self.kind == Kind::Stream,
+                }
+        };
+        ROWS.iter().find(is_ours).ok_or(Errno::ENOPROTOOPT)
+    }
+
+    /// Returns the value of an option that is a number.
+    ///
+    /// Errors: ENOPROTOOPT.
+    pub fn get(&self, name: OptionName) -> Result<i32, Errno> {
+        let row = self.row(name)?;
+        Ok(self.numbers.borrow().get(&name).copied().unwrap_or(row.default))
+    }
+
+    /// Says whether a flag is set.
+    pub fn is_set(&self, level: u32, name: u32) -> bool {
+        self.get((level, name)).is_ok_and(|value| value != 0)
+    }
+
+    /// Sets an option that is a number.
+    ///
+    /// Errors: ENOPROTOOPT, EINVAL.
+    pub fn set(&self, name: OptionName, value: i32) -> Result<(), Errno> {
+        let value = match self.row(name)?.value {
+            Value::Flag => i32::from(value != 0),
+            Value::Range(first, last) if (first..=last).contains(&value) => value,
+            Value::Range(..) => return Err(Errno::EINVAL),
+        };
+        self.numbers.borrow_mut().insert(name, value);
+        Ok(())
+    }
+
+    /// Returns SO_SNDBUF.
+    pub fn send_space(&self) -> usize {
+        self.send_space.get()
+    }
+
+    /// Returns SO_RCVBUF.
+    pub fn receive_space(&self) -> usize {
+        self.receive_space.get()
+    }
+
+    /// Sets SO_SNDBUF to twice what is asked for, within limits, as Linux does.
+    pub fn set_send_space(&self, asked: i32) {
+        self.send_space.set(doubled(asked).max(MIN_SEND_SPACE));
+    }
+
+    /// Sets SO_RCVBUF alike.
+    pub fn set_receive_space(&self, asked: i32) {
+        self.receive_space.set(doubled(asked).max(MIN_RECEIVE_SPACE));
+    }
+
+    /// Says whether a close breaks the connection off: SO_LINGER with a time of 0.
+    pub fn resets_on_close(&self) -> bool {
+        let linger = self.linger.get();
+        self.family != Family::Unix && linger.onoff != 0 && linger.linger == 0
+    }
+}
+
+fn doubled(asked: i32) -> usize {
+    // Linux compares without a sign: what is negative is very much.
+    let asked = if asked < 0 { MAX_SPACE } else { asked.min(MAX_SPACE) };
+    2 * asked as usize
+}
