@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
         another_template_retires_the_forks_of_the_earlier_one,
         a_claim_after_the_shutdown_is_refused,
         a_dead_one_is_not_handed_out,
+        a_pool_whose_template_is_killed_goes_on_with_another,
         a_permit_comes_back_however_a_sandbox_ends,
         idle_ones_of_every_pool_make_way,
         what_sandboxes_use_is_learned,
@@ -222,6 +223,33 @@ async fn a_dead_one_is_not_handed_out() {
     assert!(told(&error).contains("the original is over"), "{}", told(&error));
     assert_eq!(value(&mut sandbox, "7 * 7").await, "49");
     drop(taken);
+    pool.shutdown().await;
+}
+
+async fn a_pool_whose_template_is_killed_goes_on_with_another() {
+    let template = python_with("which = 'first'").await;
+    // A pause that nobody could wait for.
+    let mut config = config(2);
+    config.pool.backoff = 10 * PATIENCE;
+    config.pool.max_backoff = 10 * PATIENCE;
+    config.pool.pause_after_release = Duration::ZERO;
+    let pool = full(&template, config).await;
+    let mut early = pool.claim(&Ask::default(), PATIENCE).await.unwrap();
+    pool.filled().await.unwrap();
+    kill(template.vmm_pid());
+    tokio::time::timeout(PATIENCE, template.ended()).await.unwrap();
+    assert!(template.is_over());
+    pool.release_idle(2);
+    until("the pool cannot be filled", || pool.stats().refill_failures_in_a_row > 0).await;
+    let failure = pool.filled().await.unwrap_err();
+    assert!(told(&failure).contains("the original is over"), "{}", told(&failure));
+    pool.replace_template(python_with("which = 'second'").await);
+    tokio::time::timeout(PATIENCE, pool.filled()).await.unwrap().unwrap();
+    let mut sandbox = pool.claim(&Ask::default(), PATIENCE).await.unwrap();
+    assert_eq!(sandbox.origin(), Origin::Ready);
+    assert_eq!(value(&mut sandbox, "which").await, "'second'");
+    assert_eq!(value(&mut early, "which").await, "'first'");
+    drop(template);
     pool.shutdown().await;
 }
 

@@ -107,8 +107,9 @@ impl<S: PoolSource> Inner<S> {
             return None;
         }
         let missing = state.target.saturating_sub(state.ready.len() + state.making);
-        if missing > 0 && now < state.refill_from {
-            return Some(state.refill_from);
+        let from = state.refill_from();
+        if missing > 0 && now < from {
+            return Some(from);
         }
         let most = self.config.refill_at_once.max(1).saturating_sub(state.making);
         for _ in 0..missing.min(most) {
@@ -132,7 +133,7 @@ impl<S: PoolSource> Inner<S> {
         // Nobody aborts these tasks.
         let (result, version, took) = match made {
             Ok(Made { result, version, took }) => (result, version, took),
-            Err(_) => (Err(RefillError::Panicked), 0, Duration::ZERO),
+            Err(_) => (Err(RefillError::Panicked), self.source.version(), Duration::ZERO),
         };
         let now = Instant::now();
         match result {
@@ -146,11 +147,13 @@ impl<S: PoolSource> Inner<S> {
                     state.doom(item, Reason::Outdated);
                 }
             }
+            // The version that there is now has not failed.
+            Err(_) if version != self.source.version() => state.stats.refill_failures += 1,
             Err(error) => {
                 let in_a_row = state.failure.as_ref().map_or(0, |failure| failure.in_a_row).saturating_add(1);
                 state.stats.refill_failures += 1;
                 state.failure = Some(RefillFailure { in_a_row, error: Arc::new(error) });
-                state.refill_from = state.refill_from.max(now + self.config.backoff(in_a_row));
+                state.retry_from = state.retry_from.max(now + self.config.backoff(in_a_row));
             }
         }
         drop(state);

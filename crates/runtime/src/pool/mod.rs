@@ -151,8 +151,10 @@ struct State<S: PoolSource> {
     /// Since `demand` heard of claims.
     new_claims: u64,
     failure: Option<RefillFailure<S::Error>>,
-    /// Nothing is made before.
-    refill_from: Instant,
+    /// After a refill that failed, nothing is made before.
+    retry_from: Instant,
+    /// After items were given up to make room, nothing is made before.
+    paused_until: Instant,
     must_sweep: bool,
     /// The counts; what the fields above say is filled in when they are asked for.
     stats: PoolStats,
@@ -177,7 +179,8 @@ impl<S: PoolSource> Pool<S> {
             demand,
             new_claims: 0,
             failure: None,
-            refill_from: now,
+            retry_from: now,
+            paused_until: now,
             must_sweep: false,
             stats: PoolStats::default(),
         };
@@ -254,14 +257,25 @@ impl<S: PoolSource> Pool<S> {
             }
         }
         if count > 0 {
-            state.refill_from = state.refill_from.max(Instant::now() + self.inner.config.pause_after_release);
+            let until = Instant::now() + self.inner.config.pause_after_release;
+            state.paused_until = state.paused_until.max(until);
         }
         drop(state);
         self.inner.nudge.notify_one();
         count
     }
 
-    /// Looks at all items now instead of with the next sweep: there is a new version, or some may have died.
+    /// Goes over to a new version of the source at once. That items of an earlier one could not be made says nothing of the
+    /// new one: [`filled`](Self::filled) and claims tell it no more, and the pause after it is over.
+    pub fn renew(&self) {
+        let mut state = self.inner.state();
+        state.failure = None;
+        state.retry_from = Instant::now();
+        drop(state);
+        self.sweep();
+    }
+
+    /// Looks at all items now instead of with the next sweep: some may have died.
     pub fn sweep(&self) {
         self.inner.state().must_sweep = true;
         self.inner.nudge.notify_one();
@@ -328,6 +342,11 @@ impl<S: PoolSource> fmt::Debug for Pool<S> {
 }
 
 impl<S: PoolSource> State<S> {
+    /// When the next item may be made.
+    fn refill_from(&self) -> Instant {
+        self.retry_from.max(self.paused_until)
+    }
+
     fn doom(&mut self, item: S::Item, reason: Reason) {
         self.stats.retired.count(reason);
         self.doomed.push_back(item);
@@ -362,7 +381,7 @@ impl<S: PoolSource> Inner<S> {
             self.lent.fetch_add(1, SeqCst);
             Lent { inner: self, ready: Some(ready) }
         });
-        let is_wanted = state.ready.len() < state.target && now >= state.refill_from;
+        let is_wanted = state.ready.len() < state.target && now >= state.refill_from();
         let needs_keeper = !state.doomed.is_empty() || is_wanted && state.making < self.config.refill_at_once;
         drop(state);
         if needs_keeper {

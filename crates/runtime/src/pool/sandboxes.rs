@@ -190,14 +190,15 @@ impl SandboxPool {
     }
 
     /// Goes over to another template. Forks of the earlier one that are ready are ended, and not handed out from now on;
-    /// those that are handed out stay.
+    /// those that are handed out stay. The pool is filled again at once, also when the earlier one could not be forked any
+    /// more: [`Template::ended`] says when it is time for this.
     pub fn replace_template(&self, template: Arc<Template>) {
         let earlier = {
             let mut current = self.pool.source().template.write().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, template)
         };
         drop(earlier);
-        self.pool.sweep();
+        self.pool.renew();
     }
 
     /// The template that forks are made of now.

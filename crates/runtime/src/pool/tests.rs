@@ -261,7 +261,7 @@ async fn a_new_version_replaces_all_and_none_of_the_old_is_handed_out() {
     // Without claims the sweep finds it, at once when told.
     pool.filled().await.unwrap();
     pool.source().version.store(2, SeqCst);
-    pool.sweep();
+    pool.renew();
     sleep(100 * MS).await;
     assert_eq!((pool.stats().retired.outdated, pool.stats().ready), (6, 3));
     // One that was being made meanwhile is of the old version.
@@ -271,6 +271,50 @@ async fn a_new_version_replaces_all_and_none_of_the_old_is_handed_out() {
     pool.source().version.store(3, SeqCst);
     sleep(3000 * MS).await;
     assert_eq!((pool.stats().retired.outdated, pool.stats().ready), (9, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_failed_in_does_not_hold_up_a_new_one() {
+    let pool = full(2, 8).await;
+    pool.source().make_ms.store(50, SeqCst);
+    pool.source().is_broken.store(true, SeqCst);
+    drop((claim(&pool, Ask::Plain).await.unwrap(), claim(&pool, Ask::Plain).await.unwrap()));
+    sleep(30_000 * MS).await;
+    assert!(pool.stats().refill_failures_in_a_row > 5 && pool.filled().await.is_err());
+    let renew = |version| {
+        pool.source().version.store(version, SeqCst);
+        pool.source().is_broken.store(false, SeqCst);
+        pool.renew();
+    };
+    let started = Instant::now();
+    renew(1);
+    pool.filled().await.unwrap();
+    // Two are made, one after the other, and none was waited for.
+    assert_eq!((started.elapsed(), pool.stats().refill_failures_in_a_row), (100 * MS, 0));
+    // One that is just being made of the earlier version, and fails, changes nothing.
+    drop((claim(&pool, Ask::Plain).await.unwrap(), claim(&pool, Ask::Plain).await.unwrap()));
+    sleep(10 * MS).await;
+    let failures = pool.stats().refill_failures;
+    pool.source().version.store(2, SeqCst);
+    pool.renew();
+    pool.source().is_broken.store(true, SeqCst);
+    sleep(45 * MS).await;
+    pool.source().is_broken.store(false, SeqCst);
+    assert_eq!(pool.stats().refill_failures, failures + 1);
+    pool.filled().await.unwrap();
+    assert_eq!((pool.stats().refill_failures_in_a_row, pool.stats().ready), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_version_does_not_end_the_pause_that_others_need() {
+    let pool = full(3, 8).await;
+    assert_eq!(pool.release_idle(3), 3);
+    pool.source().version.store(1, SeqCst);
+    pool.renew();
+    sleep(900 * MS).await;
+    assert_eq!(pool.stats().ready, 0);
+    sleep(200 * MS).await;
+    assert_eq!(pool.stats().ready, 3);
 }
 
 #[tokio::test(start_paused = true)]

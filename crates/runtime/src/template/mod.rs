@@ -167,6 +167,13 @@ impl Template {
         self.sandbox.is_over()
     }
 
+    /// Waits until it can be forked no more, which comes about only when its vmm dies. Cancel safe.
+    ///
+    /// A pool goes on with another one: [`SandboxPool::replace_template`](crate::pool::SandboxPool::replace_template).
+    pub async fn ended(&self) {
+        self.sandbox.connection().closed().await;
+    }
+
     /// Forks a sandbox. Any number of calls may be under way at once.
     ///
     /// # Errors
