@@ -28,6 +28,11 @@ pub trait Finding: Serialize {
     /// What failed and what was left behind.
     fn tally(&self) -> &Tally;
 
+    /// What is wrong, a line for each; nothing if all went well.
+    fn complaints(&self) -> Vec<String> {
+        self.tally().complaints()
+    }
+
     /// Whether somebody interrupted the run, and this is what was found by then.
     fn is_interrupted(&self) -> bool {
         false
@@ -129,7 +134,7 @@ impl Tally {
         self.leftovers = self.leftovers.max(other.leftovers);
     }
 
-    fn note(&mut self, error: String) {
+    pub(crate) fn note(&mut self, error: String) {
         if self.errors.len() < KEPT_ERRORS {
             self.errors.push(error);
         }
@@ -188,10 +193,11 @@ pub fn check_json_path(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes a finding as JSON: aside, and then under its name.
+/// Writes a finding as JSON: aside, and then under its name, where it never is but whole, and on storage when this returns.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written. Whatever had the name before has it still then, unless only the storage of its directory
+/// failed.
 pub fn write_json(path: &Path, finding: &impl Serialize) -> Result<()> {
     let write = || -> Result<()> {
         let value = rounded(serde_json::to_value(finding)?);
@@ -200,11 +206,14 @@ pub fn write_json(path: &Path, finding: &impl Serialize) -> Result<()> {
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(directory_of(path))?;
         let mut file = BufWriter::new(aside);
-        serde_json::to_writer(&mut file, &value)?;
+        // As the error of the file that it is, such as a full disk.
+        serde_json::to_writer(&mut file, &value).map_err(std::io::Error::from)?;
         file.write_all(b"\n")?;
         let aside = file.into_inner().map_err(|error| error.into_error())?;
-        let file: File = aside.persist(path)?;
-        Ok(file.sync_all()?)
+        // Before it has its name: some file systems find only now that they are full.
+        aside.as_file().sync_all()?;
+        aside.persist(path)?;
+        Ok(File::open(directory_of(path))?.sync_all()?)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGINT or SIGTERM came. Nothing of the run is left, and nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,24 +28,52 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`Interrupted`], and what `work` says.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(until_interrupted(work));
-    // Tasks that are left hold sandboxes: they go with the runtime.
-    runtime.shutdown_timeout(PATIENCE);
+    let result = block_on_to_end(until_interrupted(work));
     if result.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
         reap_all();
     }
     result
 }
 
+/// Runs `work` on a runtime of its own. What it is to do about signals it sees to itself, see [`Interruption`].
+///
+/// # Errors
+/// What `work` says.
+pub(crate) fn block_on_to_end<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // Tasks that are left hold sandboxes: they go with the runtime.
+    runtime.shutdown_timeout(PATIENCE);
+    result
+}
+
 async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interruption = Interruption::new()?;
     tokio::select! {
         biased;
-        _ = interrupt.recv() => Err(Interrupted.into()),
-        _ = terminate.recv() => Err(Interrupted.into()),
+        () = interruption.came() => Err(Interrupted.into()),
         result = work => result,
+    }
+}
+
+/// SIGINT and SIGTERM. From its making on they end this process no more.
+pub(crate) struct Interruption {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interruption {
+    /// Needs a tokio context with I/O.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next of them. Cancel safe.
+    pub(crate) async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!   against one computed here) and *clean-up* (until its process is reaped).
 //! - [`SpawnConfig::run`], [`ForkConfig::run`], [`ClaimConfig::run`] and [`LivesConfig::run`] are `bench spawn`, `fork`, `claim`
 //!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
+//! - [`ChaosConfig::run`] is `bench chaos`: agents at work while their host is mistreated.
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
 //! - [`PeersConfig::run`] is `luminaguard bench peers`: one program in a sandbox, and in other ways to isolate it.
 //! - [`OverloadConfig::run`] is `luminaguard bench overload`: more sandboxes are asked for than there is room for.
@@ -20,6 +21,7 @@ mod backend;
 mod bootstrap;
 mod burst;
 mod cell_driver;
+mod chaos;
 mod checkpoint;
 mod claim;
 mod descriptors;
@@ -52,6 +54,7 @@ mod warm_life;
 pub use agent::{Life, OperationSample, Outcome, Phase, SandboxSample};
 pub use backend::Backend;
 pub use burst::Burst;
+pub use chaos::{CHAOS_RUNTIME, ChaosConfig, ChaosFinding, FaultKind, serve_chaos_runtime};
 pub use claim::{ClaimConfig, ClaimFinding, ClaimSample};
 pub use environment::Environment;
 pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE};

@@ -55,6 +55,9 @@ pub(crate) enum Verb {
     /// The process around one VM; started by LuminaGuard itself, with a control socket as standard input
     #[command(hide = true)]
     Vmm,
+    /// A runtime that `bench chaos` kills
+    #[command(name = lg_bench::CHAOS_RUNTIME, hide = true)]
+    ChaosRuntime,
     /// Measures inside a sandbox
     #[command(name = lg_bench::GUEST_PROBE, hide = true)]
     GuestProbe(GuestProbe),
@@ -391,7 +394,7 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 14] = [
+        let verbs: [&[&str]; 15] = [
             &[],
             &["run"],
             &["repl"],
@@ -403,6 +406,7 @@ mod tests {
             &["bench", "fork"],
             &["bench", "claim"],
             &["bench", "lives"],
+            &["bench", "chaos"],
             &["bench", "figures"],
             &["bench", "peers"],
             &["bench", "overload"],

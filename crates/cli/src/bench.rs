@@ -4,15 +4,15 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, ClaimConfig, Criteria, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe,
-    KvmSample, LivesConfig, OverloadConfig, PeerProgram, PeersConfig, ScaleConfig, Scarce, Scenario,
-    SpawnConfig,
+    Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, Criteria, FaultKind, FiguresConfig, Finding,
+    ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig, OverloadConfig, PeerProgram, PeersConfig,
+    ScaleConfig, Scarce, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
 use crate::bench_args::{
-    BenchVerb, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName, ScaleOptions, ScarceName,
-    SpawnOptions, TemplateName,
+    BenchVerb, ChaosOptions, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName, ScaleOptions,
+    ScarceName, SpawnOptions, TemplateName,
 };
 use crate::complain;
 
@@ -32,6 +32,7 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         BenchVerb::Lives(options) => measure(&options.output, |bench| {
             LivesConfig { bench, seconds: options.seconds, concurrency: options.concurrency }.run()
         }),
+        BenchVerb::Chaos(options) => chaos(options),
         BenchVerb::Figures(options) => figures(&options),
         BenchVerb::Peers(options) => peers(&options),
         BenchVerb::Overload(options) => overload(&options),
@@ -56,6 +57,25 @@ fn spawn(options: &SpawnOptions) -> Result<u8> {
     })
 }
 
+fn chaos(options: ChaosOptions) -> Result<u8> {
+    measure(&options.output, |bench| {
+        ChaosConfig {
+            bench,
+            seconds: options.seconds,
+            seed: options.seed,
+            concurrency: options.concurrency,
+            faults: options.faults.unwrap_or_else(|| FaultKind::ALL.into()),
+            other_runtime: vec!["/proc/self/exe".into(), CHAOS_RUNTIME.into()],
+        }
+        .run()
+    })
+}
+
+/// Is a runtime that `bench chaos` kills.
+pub(crate) fn chaos_runtime() -> Result<u8> {
+    lg_bench::serve_chaos_runtime(&Launcher::current_exe()).map(|()| 0)
+}
+
 /// Measures, shows the tables, writes the file.
 fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) -> Result<u8> {
     if let Some(path) = &output.json {
@@ -68,12 +88,12 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
     if let Some(path) = &output.json {
         lg_bench::write_json(path, &finding)?;
     }
-    let tally = finding.tally();
-    tally.complaints().iter().for_each(|complaint| complain(complaint));
+    let complaints = finding.complaints();
+    complaints.iter().for_each(|complaint| complain(complaint));
     if finding.is_interrupted() {
         return Err(Interrupted.into());
     }
-    Ok(u8::from(!tally.is_clean()))
+    Ok(u8::from(!complaints.is_empty()))
 }
 
 /// What `--full` adds.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
+use lg_bench::FaultKind;
 
 use lg_bench::Arrival;
 use lg_runtime::units::{parse_duration, parse_size};
@@ -12,6 +14,12 @@ use lg_runtime::units::{parse_duration, parse_size};
 const EXIT_STATUS_HELP: &str = "\
 Exit status: 0 if every life went well and nothing was left behind, 1 if not, 125 if the run could not be done, 130 if it was
 interrupted.";
+
+/// The same of `bench chaos`.
+const CHAOS_EXIT_STATUS_HELP: &str = "\
+Exit status: 0 if all went as it must; 1 if a life that no fault hit failed, an answer was wrong, something acknowledged was lost, \
+a life hung, or something was left behind; 125 if the run could not be done; 130 if it was interrupted, with what was \
+found until then.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchVerb {
@@ -31,6 +39,12 @@ pub(crate) enum BenchVerb {
     Claim(ClaimOptions),
     /// Measure how many complete lives a second this machine sustains
     Lives(LivesOptions),
+    /// Mistreat the host of agents at work, by a schedule that a seed says, and see what comes of it
+    ///
+    /// Agents live in sandboxes of a warm pool. They evaluate with kept state and write and read files, every answer is checked,
+    /// and at the end of each life everything that was acknowledged is read back. Meanwhile faults come. A life that none
+    /// of them hits must do all its work; one that is hit may end with the error that names the reason, and with no other.
+    Chaos(ChaosOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
     /// Measure one program as a process, in LuminaGuard, and in the other sandboxes that are installed
@@ -132,6 +146,37 @@ pub(crate) struct LivesOptions {
 
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// The options of `bench chaos`.
+#[derive(Debug, Args)]
+#[command(after_help = CHAOS_EXIT_STATUS_HELP)]
+pub(crate) struct ChaosOptions {
+    /// For how long faults come
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) seconds: u64,
+
+    /// What the schedule is made from: which fault comes when, and whom it hits
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// How many agents at once [default: two for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) concurrency: Option<usize>,
+
+    /// Which faults come [default: all]
+    #[arg(long, value_name = "FAULT,FAULT,...", value_delimiter = ',', value_parser = fault())]
+    pub(crate) faults: Option<Vec<FaultKind>>,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Reads the name of a fault; what each does is in the help.
+fn fault() -> impl TypedValueParser<Value = FaultKind> {
+    let names = FaultKind::ALL.map(|fault| PossibleValue::new(fault.name()).help(fault.about()));
+    PossibleValuesParser::new(names)
+        .try_map(|name| FaultKind::ALL.into_iter().find(|fault| fault.name() == name).ok_or("no such fault"))
 }
 
 /// The options of `bench scale`.
@@ -291,7 +336,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::{Arguments, Verb};
+    use crate::args::{Arguments, Verb, one_line};
 
     #[test]
     fn a_resource_that_is_misspelt_is_an_error_that_names_the_nearest() {
@@ -309,5 +354,22 @@ mod tests {
             Arguments::try_parse_from(["luminaguard", "bench", "scale", "--agents", "1,2,50"]).unwrap();
         let Verb::Bench(BenchVerb::Scale(options)) = parsed.verb else { panic!("not a scale run") };
         assert_eq!(options.agents, [1, 2, 50]);
+    }
+
+    #[test]
+    fn faults_are_a_list_of_names() {
+        let parse = |faults| {
+            let words = ["luminaguard", "bench", "chaos", "--faults", faults];
+            let parsed = Arguments::try_parse_from(words).map_err(|error| one_line(&error))?;
+            let Verb::Bench(BenchVerb::Chaos(options)) = parsed.verb else { panic!("not a chaos run") };
+            Ok::<_, String>(options.faults.unwrap())
+        };
+        assert_eq!(parse("full-disk,kill-vmm").unwrap(), [FaultKind::FullDisk, FaultKind::KillVmm]);
+        let message = parse("kill-vmm,kill-runtme").unwrap_err();
+        assert!(
+            message.contains("'kill-runtme'") && message.contains("similar value exists: 'kill-runtime'"),
+            "{message}"
+        );
+        assert!(parse("").is_err());
     }
 }

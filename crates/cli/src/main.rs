@@ -77,6 +77,7 @@ fn dispatch() -> anyhow::Result<u8> {
         Verb::Doctor(options) => doctor::run(&options),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Vmm => lg_vmm::serve_stdin().map(|()| 0).map_err(Into::into),
+        Verb::ChaosRuntime => bench::chaos_runtime(),
         Verb::GuestProbe(probe) => guest_probe::run(&probe),
         Verb::OverloadRow { task } => bench::overload_row(&task),
     }

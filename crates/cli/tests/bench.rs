@@ -200,6 +200,81 @@ fn agents_do_their_operations_in_forks_and_in_cold_machines() {
     }
 }
 
+/// The kinds of fault, with what was found of each.
+fn faults(found: &Value) -> Vec<(&str, &Value)> {
+    let faults = found["faults"].as_array().unwrap();
+    faults.iter().map(|fault| (fault["fault"].as_str().unwrap(), fault)).collect()
+}
+
+#[test]
+fn agents_at_work_come_through_chaos() {
+    needs_kvm!();
+    let (table, found) = measure(&["chaos", "--seconds", "3", "--seed", "1", "--concurrency", "2"]);
+    assert!(table.contains("recover ms") && table.contains("nothing left behind"), "{table}");
+    assert_eq!((&found["seed"], &found["interrupted"]), (&1.into(), &false.into()));
+    let lives = &found["lives"];
+    assert_eq!((&lives["success_rate"], &lives["wrong_answers"]), (&1.0.into(), &0.into()), "{lives}");
+    assert_eq!((&lives["hung"], &lives["lost"]), (&0.into(), &0.into()), "{lives}");
+    let count = |name: &str| lives[name].as_u64().unwrap();
+    assert!(count("not_hit") > 0 && count("read_back") > count("not_hit"), "{lives}");
+    assert_eq!(count("hit"), count("hit_survived") + count("hit_ended"), "{lives}");
+    assert_eq!(count("hit") + count("not_hit"), found["tally"]["lives"].as_u64().unwrap());
+    let (schedule, events) = (found["schedule"].as_array().unwrap(), found["events"].as_array().unwrap());
+    assert_eq!((schedule.len(), events.len()), (10, 10));
+    for (planned, event) in schedule.iter().zip(events) {
+        for field in ["number", "at_ms", "fault", "victim", "hold_ms"] {
+            assert_eq!(planned[field], event[field]);
+        }
+        assert_eq!(event["failure"], Value::Null, "{event}");
+        let aims = matches!(event["fault"].as_str(), Some("kill-vmm" | "stop-vmm"));
+        assert_eq!(event["struck"].is_string(), aims && event["injected_ms"].is_number(), "{event}");
+    }
+    let kinds = faults(&found);
+    assert_eq!(kinds.len(), 7, "{kinds:?}");
+    for (name, fault) in kinds {
+        // Slow machines may leave no time for the last ones, and only root can fill a disk.
+        assert!(fault["count"].as_u64().unwrap() > 0 || fault["skipped"].is_string(), "{name}: {fault}");
+        assert_eq!((&fault["lost"], &fault["failures"]), (&0.into(), &0.into()), "{name}: {fault}");
+    }
+}
+
+#[test]
+fn interrupted_chaos_tells_what_was_found_until_then() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    let faults = "kill-vmm,stop-vmm,kill-runtime";
+    let mut run = bench(&["chaos", "--seconds", "60", "--seed", "2", "--faults", faults, "--json"]);
+    let run = run.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let pid = run.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*stderr), (Some(130), "luminaguard: interrupted\n"));
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&found["interrupted"], &found["tally"]["failures"]), (&true.into(), &0.into()));
+    let things = found["tally"]["leftovers"].as_object().unwrap();
+    assert!(things.values().all(|count| count == 0), "{things:?}");
+    assert_eq!(self::faults(&found).len(), 3);
+    assert!(found["events"].as_array().unwrap().last().unwrap()["injected_ms"].is_null());
+}
+
+#[test]
+fn chaos_that_makes_no_sense_is_refused() {
+    needs_kvm!();
+    for (words, part) in [
+        (&["chaos", "--seconds", "0"][..], "--seconds must be at least 1"),
+        (&["chaos", "--concurrency", "0"], "--concurrency must be at least 1"),
+        (&["chaos", "--faults", "full-dsk"], "a similar value exists: 'full-disk'"),
+    ] {
+        let output = bench(words).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{stderr}");
+        assert!(stderr.contains(part) && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
 #[test]
 fn an_interrupted_run_ends_at_once_and_writes_nothing() {
     needs_kvm!();
