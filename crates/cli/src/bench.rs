@@ -4,15 +4,15 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, Criteria, FaultKind, FiguresConfig, Finding,
-    ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig, OverloadConfig, PeerProgram, PeersConfig,
-    ScaleConfig, Scarce, Scenario, SpawnConfig,
+    Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, Criteria, FaultKind, FiguresConfig,
+    Finding, ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig, OverloadConfig, PeerProgram,
+    PeersConfig, ScaleConfig, Scarce, Scenario, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
 use crate::bench_args::{
-    BenchVerb, ChaosOptions, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName, ScaleOptions,
-    ScarceName, SpawnOptions, TemplateName,
+    BenchVerb, ChaosOptions, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName,
+    ScaleOptions, ScarceName, SpawnOptions, TemplateName,
 };
 use crate::complain;
 

@@ -18,8 +18,8 @@ interrupted.";
 /// The same of `bench chaos`.
 const CHAOS_EXIT_STATUS_HELP: &str = "\
 Exit status: 0 if all went as it must; 1 if a life that no fault hit failed, an answer was wrong, something acknowledged was lost, \
-a life hung, or something was left behind; 125 if the run could not be done; 130 if it was interrupted, with what was \
-found until then.";
+a life hung, a fault did not go as it must, or something was left behind; 125 if the run could not be done; 130 if it was \
+interrupted, with what was found until then.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchVerb {
@@ -344,7 +344,7 @@ mod tests {
         let parsed = parse("memory,disk").unwrap();
         let Verb::Bench(BenchVerb::Overload(options)) = parsed.verb else { panic!("no overload") };
         assert_eq!(options.only, [ScarceName::Memory, ScarceName::Disk]);
-        let message = crate::args::one_line(&parse("memory,descripters").unwrap_err());
+        let message = one_line(&parse("memory,descripters").unwrap_err());
         assert!(message.contains("a similar value exists: 'descriptors'"), "{message}");
     }
 

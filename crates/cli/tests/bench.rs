@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use needs_kvm::needs_kvm;
+use rustix::process::{Pid, Signal, kill_process};
 
 const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 
@@ -258,6 +259,46 @@ fn interrupted_chaos_tells_what_was_found_until_then() {
     assert!(things.values().all(|count| count == 0), "{things:?}");
     assert_eq!(self::faults(&found).len(), 3);
     assert!(found["events"].as_array().unwrap().last().unwrap()["injected_ms"].is_null());
+}
+
+/// The vmms of a process, without templates.
+fn vmms_of(parent: u32) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // proc_pid_stat(5): the process, its name, its state, its parent.
+    let of_parent = stats.filter_map(|stat| {
+        let (pid, rest) = stat.split_once(" (lg-vmm) ")?;
+        let is_child = rest.split(' ').nth(1) == Some(&*parent.to_string());
+        if is_child { Pid::from_raw(pid.parse().ok()?) } else { None }
+    });
+    of_parent.collect()
+}
+
+#[test]
+fn a_death_that_no_fault_explains_fails_chaos() {
+    needs_kvm!();
+    let words = ["chaos", "--seconds", "2", "--faults", "busy-host", "--concurrency", "2"];
+    let mut run = bench(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut rounds = 0;
+    while rounds < 4 && run.try_wait().unwrap().is_none() {
+        let vmms = vmms_of(run.id());
+        // The pool alone keeps one ready: now agents are at work.
+        if vmms.len() >= 3 {
+            for vmm in vmms {
+                // One may just have ended.
+                let _ = kill_process(vmm, Signal::KILL);
+            }
+            rounds += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(rounds > 0, "no agents were at work");
+    let output = run.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("the sandbox is over: the vmm ended without a report"), "{stderr}");
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("hit: 0 lives") && table.contains("nothing left behind"), "{table}");
 }
 
 #[test]

@@ -120,7 +120,7 @@ pub struct FaultSummary {
     pub fault: FaultKind,
     /// How many came.
     pub count: usize,
-    /// Why none could be done here.
+    /// Why some, or all, could not be done here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
     /// How many lives they hit, or touched.

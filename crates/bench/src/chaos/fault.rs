@@ -65,7 +65,7 @@ impl FaultKind {
             }
             Self::KillRuntime => {
                 "SIGKILL to another runtime with a template and sandboxes of its own. All its vmms must be gone \
-                 within three seconds, and a new runtime must start at once."
+                 within ten seconds, and a new runtime must start at once."
             }
             Self::MemoryPressure => {
                 "Up to half of the memory that is available is taken for a while (at least 1 GiB and a quarter of \

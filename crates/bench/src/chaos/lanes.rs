@@ -13,7 +13,7 @@ use super::disk::{self, SmallDisk};
 use super::fault::FaultKind;
 use super::greedy;
 use super::life::{LIFE_LIMIT, value};
-use super::other::{self, Adoption, OtherRuntime, READY_LIMIT};
+use super::other::{self, Adoption, GONE_LIMIT, OtherRuntime, READY_LIMIT};
 use super::schedule::Planned;
 use super::vmm::{self, Stopped, VmmId};
 use super::world::World;
@@ -172,7 +172,7 @@ impl Lane {
             return Ok(());
         };
         let began = self.world.now();
-        let killed = match spawn_blocking(move || runtime.kill()).await? {
+        let killed = match spawn_blocking(move || runtime.kill(GONE_LIMIT)).await? {
             Ok(killed) => killed,
             Err(error) => {
                 let mut ledger = self.world.ledger();

@@ -28,7 +28,7 @@ const READY: &str = "ready";
 /// How long it may take until then.
 pub(super) const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long its vmms may be there after it was killed.
-pub(super) const GONE_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const GONE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Is a runtime with a template, a pool and agents of its own: what `bench chaos` starts in another process, and kills. Says
 /// when it is at work, and ends when standard input does.
@@ -128,15 +128,15 @@ impl OtherRuntime {
     /// Kills it, and waits until all of its vmms are gone. Blocks the thread.
     ///
     /// # Errors
-    /// When some are still there after [`GONE_LIMIT`]. They are killed then.
-    pub(super) fn kill(mut self) -> Result<Killed> {
+    /// When some are still there after `within`. They are killed then.
+    pub(super) fn kill(mut self, within: Duration) -> Result<Killed> {
         let vmms = self.members().len().saturating_sub(1);
         let at = Instant::now();
         self.child.kill()?;
         self.child.wait()?;
-        let are_reaped = self.reap(GONE_LIMIT)?;
+        let are_reaped = self.reap(within)?;
         let left = self.members().len();
-        ensure!(are_reaped, "{left} of {vmms} vmms are still there {GONE_LIMIT:?} after their runtime");
+        ensure!(are_reaped, "{left} of {vmms} vmms are still there {within:?} after their runtime");
         ensure!(left == 0, "{left} processes of a killed runtime were adopted by nobody");
         self.is_gone = true;
         Ok(Killed { at, vmms, gone_after: at.elapsed() })
@@ -205,7 +205,7 @@ mod tests {
         let mut runtime =
             OtherRuntime::start(&shell("sleep 0.2 & sleep 0.3 & echo ready; wait"), &adoption).unwrap();
         runtime.words().unwrap().wait_ready().unwrap();
-        let killed = runtime.kill().unwrap();
+        let killed = runtime.kill(GONE_LIMIT).unwrap();
         // Those two end by themselves, as vmms do.
         assert_eq!(killed.vmms, 2);
         assert!(killed.gone_after >= Duration::from_millis(50), "{killed:?}");
@@ -213,7 +213,7 @@ mod tests {
         let mut runtime = OtherRuntime::start(&shell("sleep 60 & echo ready; wait"), &adoption).unwrap();
         let group = runtime.group.as_raw_nonzero().get().cast_unsigned();
         runtime.words().unwrap().wait_ready().unwrap();
-        let error = runtime.kill().unwrap_err();
+        let error = runtime.kill(Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().starts_with("1 of 1 vmms are still there"), "{error:#}");
         assert!(!Stat::all().iter().any(|stat| stat.group == group));
         // One that ends at once says nothing.
