@@ -44,6 +44,30 @@ pub(crate) fn quantile_interval(groups: &[Vec<f64>], fraction: f64) -> Option<In
     middle(found.collect())
 }
 
+/// The interval of how much greater the median of the second groups is than that of the first, as a share of the first. Groups are
+/// drawn, and from each its samples.
+pub(crate) fn difference_interval(first: &[Vec<f64>], second: &[Vec<f64>]) -> Option<Interval> {
+    let mut random = Random::new((first.len() + second.len()) as u64);
+    let mut drawn = Vec::new();
+    let mut median_of = |groups: &[Vec<f64>]| {
+        drawn.clear();
+        for _ in groups {
+            let group = &groups[random.below(groups.len())];
+            drawn.extend(group.iter().map(|_| group[random.below(group.len())]));
+        }
+        let place = drawn.len().checked_sub(1)? / 2;
+        Some(*drawn.select_nth_unstable_by(place, f64::total_cmp).1)
+    };
+    if [first, second].iter().any(|groups| groups.is_empty() || groups.iter().any(Vec::is_empty)) {
+        return None;
+    }
+    let found = (0..RESAMPLES).filter_map(|_| {
+        let (first, second) = (median_of(first)?, median_of(second)?);
+        (first > 0.0).then(|| second / first - 1.0)
+    });
+    middle(found.collect())
+}
+
 /// What the middle 95 % of the resampled values lie between.
 fn middle(mut found: Vec<f64>) -> Option<Interval> {
     if found.is_empty() {
@@ -77,6 +101,15 @@ mod tests {
         assert_eq!(quantile_interval(&different, 0.5), Some([1.0, 9.0]));
         let [low, high] = quantile_interval(&alike, 0.5).unwrap();
         assert!(low >= 1.0 && high <= 3.0 && low <= 2.0 && high >= 2.0);
+    }
+
+    #[test]
+    fn a_difference_has_an_interval_around_it() {
+        let groups =
+            |factor: f64| vec![vec![10.0 * factor, 10.2 * factor], vec![10.1 * factor, 10.3 * factor]];
+        let [low, high] = difference_interval(&groups(1.0), &groups(1.5)).unwrap();
+        assert!(low < 0.5 && high > 0.5 && low > 0.4 && high < 0.6, "{low} {high}");
+        assert_eq!(difference_interval(&[vec![]], &groups(1.0)), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod cell_driver;
 mod chaos;
 mod checkpoint;
 mod claim;
+mod compare;
 mod descriptors;
 mod environment;
 mod figures;
@@ -56,6 +57,7 @@ pub use backend::Backend;
 pub use burst::Burst;
 pub use chaos::{CHAOS_RUNTIME, ChaosConfig, ChaosFinding, FaultKind, serve_chaos_runtime};
 pub use claim::{ClaimConfig, ClaimFinding, ClaimSample};
+pub use compare::{CompareConfig, CompareFinding, Comparison, Sides, Verdict};
 pub use environment::Environment;
 pub use figures::{Figure, Figures, FiguresConfig, GUEST_PROBE};
 pub use finding::{Finding, Header, Skipped, Tally, TemplateFacts, check_json_path, write_json};
@@ -69,10 +71,11 @@ pub use overload::{
     OVERLOAD_ROW, OverloadConfig, OverloadFinding, OverloadRow, RowSamples, Scarce, overload_row,
 };
 pub use peers::{PeerFigure, PeerProgram, PeersConfig, PeersFinding};
-pub use scale::{Arrival, Criteria, ScaleConfig, ScaleOutcome};
+pub use scale::{Arrival, Criteria, Extras, ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
 pub use schema::{
-    AgentResult, Bound, Concurrent, Criterion, MeanExits, PhaseMean, Resources, Scaling, ScenarioFacts,
+    AgentResult, Bound, Concurrent, Criterion, MeanExits, Overload, Peers, PhaseMean, Resources, Scaling,
+    ScenarioFacts,
 };
 pub use spawn::{SpawnConfig, SpawnFinding};
 pub use stats::Summary;

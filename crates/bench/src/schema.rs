@@ -7,8 +7,10 @@ use serde::Serialize;
 use crate::Leftovers;
 use crate::agent::Outcome;
 use crate::environment::Environment;
-use crate::finding::TemplateFacts;
+use crate::finding::{Skipped, TemplateFacts};
 use crate::floors::Floors;
+use crate::overload::OverloadRow;
+use crate::peers::PeerFigure;
 use crate::stats::Summary;
 use crate::usl::Usl;
 
@@ -32,6 +34,8 @@ pub struct Concurrent {
     pub lives_each: usize,
     /// From the first request to the last clean-up, in milliseconds.
     pub total_time_ms: f64,
+    /// The same of each repetition.
+    pub repetition_total_time_ms: Vec<f64>,
     /// Mean over agents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub avg_spawn_time_ms: Option<f64>,
@@ -202,10 +206,36 @@ pub struct Scaling {
     /// The Universal Scalability Law, fitted to the lives per second; absent with fewer than four agent counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usl: Option<Usl>,
+    /// Other ways to isolate a program, in the same run; absent unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
+    /// More sandboxes asked for than there is room for, in the same run; absent unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Overload>,
     /// What was promised, and what was found.
     pub criteria: Vec<Criterion>,
     /// One for each agent count, the single agent first.
     pub test_results: Vec<Concurrent>,
+}
+
+/// Other ways to isolate a program.
+#[derive(Debug, Clone, Serialize)]
+pub struct Peers {
+    /// How often each was run, in turns.
+    pub rounds: usize,
+    /// Those that were measured.
+    pub measured: Vec<PeerFigure>,
+    /// Those that were not, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// More sandboxes asked for than there is room for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overload {
+    /// One row for each way to make a resource scarce.
+    pub rows: Vec<OverloadRow>,
+    /// What was not measured, and why.
+    pub skipped: Vec<Skipped>,
 }
 
 /// What agents did, and when they were asked for.

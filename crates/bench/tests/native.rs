@@ -18,6 +18,7 @@ fn config(out: &std::path::Path) -> ScaleConfig {
         memory_bytes: 256 << 20,
         deadline: Some(Duration::from_secs(60)),
         kvm: None,
+        extras: None,
     }
 }
 

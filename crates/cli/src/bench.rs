@@ -4,15 +4,15 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use lg_bench::{
-    Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, Criteria, FaultKind, FiguresConfig,
-    Finding, ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig, OverloadConfig, PeerProgram,
-    PeersConfig, ScaleConfig, Scarce, Scenario, SpawnConfig,
+    Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, CompareConfig, Criteria, Extras,
+    FaultKind, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig,
+    OverloadConfig, PeerProgram, PeersConfig, ScaleConfig, Scarce, Scenario, Sides, SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
 use crate::bench_args::{
-    BenchVerb, ChaosOptions, FiguresOptions, Output, OverloadOptions, PeersOptions, ProgramName,
-    ScaleOptions, ScarceName, SpawnOptions, TemplateName,
+    BenchVerb, ChaosOptions, CompareOptions, FiguresOptions, Output, OverloadOptions, PeersOptions,
+    ProgramName, ScaleOptions, ScarceName, SpawnOptions, TemplateName,
 };
 use crate::complain;
 
@@ -33,6 +33,7 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
             LivesConfig { bench, seconds: options.seconds, concurrency: options.concurrency }.run()
         }),
         BenchVerb::Chaos(options) => chaos(options),
+        BenchVerb::Compare(options) => compare(options),
         BenchVerb::Figures(options) => figures(&options),
         BenchVerb::Peers(options) => peers(&options),
         BenchVerb::Overload(options) => overload(&options),
@@ -44,6 +45,12 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         }
         result => result,
     }
+}
+
+fn new_bench() -> Result<Bench> {
+    let hardware = lg_kvm::probe().context("cannot make a virtual machine")?;
+    let bare_vm = BareVm::new(kind_name(hardware.kind), move || Ok(lg_kvm::bare_life(hardware)?));
+    Ok(Bench { launcher: Launcher::current_exe(), bare_vm })
 }
 
 fn spawn(options: &SpawnOptions) -> Result<u8> {
@@ -81,9 +88,7 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
     if let Some(path) = &output.json {
         lg_bench::check_json_path(path)?;
     }
-    let hardware = lg_kvm::probe().context("cannot make a virtual machine")?;
-    let bare_vm = BareVm::new(kind_name(hardware.kind), move || Ok(lg_kvm::bare_life(hardware)?));
-    let finding = run(Bench { launcher: Launcher::current_exe(), bare_vm })?;
+    let finding = run(new_bench()?)?;
     writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
     if let Some(path) = &output.json {
         lg_bench::write_json(path, &finding)?;
@@ -100,6 +105,7 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
 const FULL_AGENTS: [usize; 2] = [500, 1000];
 const REPETITIONS: usize = 5;
 const FULL_REPETITIONS: usize = 10;
+const PEER_ROUNDS: usize = 30;
 
 fn scale(options: ScaleOptions) -> Result<u8> {
     if let Some(path) = &options.output.json {
@@ -142,6 +148,7 @@ fn scale_config(options: &ScaleOptions) -> Result<ScaleConfig> {
         }
     };
     let more = options.full.then_some(FULL_AGENTS);
+    let extras = options.full.then(full_extras).transpose()?;
     let repetitions = if options.full { FULL_REPETITIONS } else { REPETITIONS };
     Ok(ScaleConfig {
         agents: options.agents.iter().copied().chain(more.into_iter().flatten()).collect(),
@@ -155,7 +162,17 @@ fn scale_config(options: &ScaleOptions) -> Result<ScaleConfig> {
         memory_bytes: options.memory,
         deadline: options.deadline,
         kvm,
+        extras,
     })
+}
+
+fn full_extras() -> Result<Extras> {
+    let luminaguard = std::env::current_exe()?;
+    let bench = new_bench()?;
+    let overload =
+        OverloadConfig { bare_vm: bench.bare_vm.clone(), luminaguard: luminaguard.clone(), only: Vec::new() };
+    let peers = PeersConfig { bench, luminaguard, program: PeerProgram::True, rounds: PEER_ROUNDS };
+    Ok(Extras { peers, overload })
 }
 
 fn figures(options: &FiguresOptions) -> Result<u8> {
@@ -190,6 +207,34 @@ fn overload(options: &OverloadOptions) -> Result<u8> {
     };
     let (luminaguard, only) = (std::env::current_exe()?, options.only.iter().map(scarce).collect());
     measure(&options.output, |bench| OverloadConfig { bare_vm: bench.bare_vm, luminaguard, only }.run())
+}
+
+/// What binaries measure unless something else is asked for.
+const COMPARED: [&str; 5] = ["spawn", "--count", "100", "--burst", "0"];
+
+fn compare(options: CompareOptions) -> Result<u8> {
+    if let Some(path) = &options.output.json {
+        lg_bench::check_json_path(path)?;
+    }
+    let sides = if options.binary.is_empty() {
+        let results = options.results.try_into().map_err(|_| anyhow::anyhow!("two results are compared"))?;
+        Sides::Results(results)
+    } else {
+        let paths = options.binary.try_into().map_err(|_| anyhow::anyhow!("--binary must be given twice"))?;
+        let default = || COMPARED.map(str::to_owned).into();
+        let words = if options.words.is_empty() { default() } else { options.words };
+        Sides::Binaries { paths, words, rounds: options.rounds }
+    };
+    let config = CompareConfig { sides, alpha: options.alpha, threshold: options.threshold / 100.0 };
+    let finding = config.run()?;
+    writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
+    if let Some(path) = &options.output.json {
+        lg_bench::write_json(path, &finding)?;
+    }
+    if finding.interrupted {
+        return Err(Interrupted.into());
+    }
+    Ok(u8::from(options.check && finding.is_slower()))
 }
 
 /// Is the process of one row of `bench overload`.

@@ -45,6 +45,10 @@ pub(crate) enum BenchVerb {
     /// and at the end of each life everything that was acknowledged is read back. Meanwhile faults come. A life that none
     /// of them hits must do all its work; one that is hit may end with the error that names the reason, and with no other.
     Chaos(ChaosOptions),
+    /// Compare two results, or two binaries of this program run in turns
+    ///
+    /// Each figure that both sides have is tested for a difference (Mann-Whitney U), with its size and an interval.
+    Compare(CompareOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
     /// Measure one program as a process, in LuminaGuard, and in the other sandboxes that are installed
@@ -251,6 +255,54 @@ pub(crate) struct ScaleOptions {
 
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// The options of `bench compare`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "luminaguard bench compare [OPTIONS] A B\n       luminaguard bench compare [OPTIONS] --binary A --binary B [-- VERB [OPTIONS]]",
+    after_help = "\
+A and B are directories that `bench scale` wrote, of which the newest run counts, or files that `bench --json` of the same verb
+wrote. With --binary, VERB is spawn, fork, claim, lives or scale, with its options [default: spawn --count 100 --burst 0].
+
+Exit status: 0, or with --check 1 if anything became slower; 125 if a side cannot be read or run, 130 if it was interrupted."
+)]
+pub(crate) struct CompareOptions {
+    /// The results to compare
+    #[arg(
+        value_name = "RESULT",
+        num_args = 2,
+        required_unless_present = "binary",
+        conflicts_with = "binary"
+    )]
+    pub(crate) results: Vec<PathBuf>,
+
+    /// Compare two binaries, each of which is run so often in turns; to be given twice
+    #[arg(long, value_name = "FILE")]
+    pub(crate) binary: Vec<PathBuf>,
+
+    /// How often each binary is run
+    #[arg(long, value_name = "R", default_value_t = 6)]
+    pub(crate) rounds: usize,
+
+    /// The share of the differences found that may be none
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub(crate) alpha: f64,
+
+    /// The least difference of medians that counts, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
+    pub(crate) threshold: f64,
+
+    /// Exit with status 1 when anything became slower
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+
+    /// What the binaries measure
+    #[arg(last = true, value_name = "VERB", requires = "binary")]
+    pub(crate) words: Vec<String>,
 }
 
 /// The options of `bench figures`.

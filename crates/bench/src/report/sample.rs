@@ -36,6 +36,7 @@ pub(crate) fn concurrent(agents: usize) -> Concurrent {
         repetitions: 3,
         lives_each: 1,
         total_time_ms: 123.456_789,
+        repetition_total_time_ms: vec![120.0, 123.456_789, 130.0],
         avg_spawn_time_ms: Some(spawn),
         avg_execute_time_ms: Some(50.0),
         avg_cleanup_time_ms: Some(2.0),
@@ -134,6 +135,8 @@ pub(crate) fn scaling() -> Scaling {
             parallel_speedup: 1.8,
         },
         usl: None,
+        peers: None,
+        overload: None,
         criteria: vec![Criterion {
             name: "nothing is left behind".to_owned(),
             target: 0.0,

@@ -78,6 +78,7 @@ fn the_fields_of_a_concurrent_file_are_those_that_readers_know() {
     ];
     let added = [
         "lives_each",
+        "repetition_total_time_ms",
         "intervals_95",
         "spawn_phases_ms",
         "nominal_ideal_speedup",

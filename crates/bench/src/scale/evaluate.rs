@@ -55,6 +55,8 @@ pub(super) fn evaluate(
         template: collected.template.clone(),
         floors,
         usl: Usl::fit(&points),
+        peers: None,
+        overload: None,
         criteria: Vec::new(),
         test_results,
     };
@@ -190,6 +192,7 @@ impl Frame {
             repetitions: m.timed.len(),
             lives_each: m.lives_each,
             total_time_ms,
+            repetition_total_time_ms: m.timed.iter().map(|repetition| repetition.wall_ms).collect(),
             avg_spawn_time_ms: m.median_of(|r| mean_of(r, |life| life.spawn_ms)),
             avg_execute_time_ms: m.median_of(|r| mean_of(r, |life| life.execute_ms)),
             avg_cleanup_time_ms: m.median_of(|r| mean_of(r, |life| life.cleanup_ms)),

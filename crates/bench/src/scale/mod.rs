@@ -17,9 +17,11 @@ use crate::descriptors;
 use crate::environment::{Environment, cores};
 use crate::floors::KvmProbe;
 use crate::interrupt::{Interrupted, block_on};
+use crate::overload::{OverloadConfig, OverloadFinding};
+use crate::peers::{PeersConfig, PeersFinding};
 use crate::report::{self, Files};
 use crate::scenario::Scenario;
-use crate::schema::Scaling;
+use crate::schema::{Overload, Peers, Scaling};
 
 pub use arrival::Arrival;
 pub use criteria::Criteria;
@@ -60,6 +62,17 @@ pub struct ScaleConfig {
     pub deadline: Option<Duration>,
     /// Measures a bare virtual machine.
     pub kvm: Option<KvmProbe>,
+    /// What else is measured in the same run.
+    pub extras: Option<Extras>,
+}
+
+/// What is measured beside the agents, after them.
+#[derive(Debug, Clone)]
+pub struct Extras {
+    /// Other ways to isolate a program.
+    pub peers: PeersConfig,
+    /// More sandboxes than there is room for.
+    pub overload: OverloadConfig,
 }
 
 /// What a run found.
@@ -71,15 +84,42 @@ pub struct ScaleOutcome {
     pub table: String,
     /// The files that were written.
     pub files: Vec<PathBuf>,
+    /// What went wrong beside the agents, a line for each.
+    failures: Vec<String>,
+}
+
+impl Extras {
+    /// Measures them into `scaling`, and answers what went wrong. An interruption leaves out what was not done.
+    fn add_to(&self, scaling: &mut Scaling) -> Result<Vec<String>> {
+        let mut failures = Vec::new();
+        eprintln!("peers");
+        match self.peers.run() {
+            Ok(PeersFinding { rounds, measured, skipped, tally, .. }) => {
+                failures.extend(tally.complaints());
+                scaling.peers = Some(Peers { rounds, measured, skipped });
+            }
+            Err(error) if error.is::<Interrupted>() => scaling.interrupted = true,
+            Err(error) => return Err(error.context("peers")),
+        }
+        if scaling.interrupted {
+            return Ok(failures);
+        }
+        eprintln!("beyond capacity");
+        let OverloadFinding { interrupted, rows, skipped, tally, .. } =
+            self.overload.run().context("beyond capacity")?;
+        scaling.interrupted = interrupted;
+        failures.extend(tally.complaints());
+        scaling.overload = Some(Overload { rows, skipped });
+        Ok(failures)
+    }
 }
 
 impl ScaleOutcome {
-    /// Whether every agent completed and nothing was left behind.
+    /// Whether every agent completed, nothing was left behind and nothing else went wrong.
     pub fn is_clean(&self) -> bool {
-        self.scaling
-            .test_results
-            .iter()
-            .all(|result| result.failures.is_empty() && result.leftovers.is_nothing())
+        let mut results = self.scaling.test_results.iter();
+        let is_clean = results.all(|result| result.failures.is_empty() && result.leftovers.is_nothing());
+        is_clean && self.failures.is_empty()
     }
 
     /// The criteria, for a terminal.
@@ -108,6 +148,7 @@ impl ScaleOutcome {
                 ));
             }
         }
+        lines.extend(self.failures.iter().cloned());
         lines
     }
 
@@ -139,9 +180,13 @@ impl ScaleConfig {
             Err(error) if error.is::<Interrupted>() && collected.has_results() => true,
             Err(error) => return Err(error),
         };
-        let scaling = evaluate::evaluate(self, started, environment, &collected, interrupted)?;
+        let mut scaling = evaluate::evaluate(self, started, environment, &collected, interrupted)?;
+        let mut failures = Vec::new();
+        if let Some(extras) = self.extras.as_ref().filter(|_| !interrupted) {
+            failures = extras.add_to(&mut scaling)?;
+        }
         let files = files.write(&scaling, &collected.measurements)?;
-        Ok(ScaleOutcome { table: report::table(&scaling.test_results), scaling, files })
+        Ok(ScaleOutcome { table: report::table(&scaling.test_results), scaling, files, failures })
     }
 
     fn check(&self) -> Result<()> {
