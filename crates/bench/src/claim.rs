@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::finding::{Bed, Finding, Header, Tally, TemplateFacts};
 use crate::floors::{InTurns, MeasuredFloors, Ratio};
-use crate::interrupt::block_on;
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::progress::Count;
 use crate::stats::Summary;
 use crate::timing::Timings;
@@ -51,6 +51,8 @@ pub struct ClaimFinding {
     /// Where and when; the schema is `luminaguard.bench.claim/1`.
     #[serde(flatten)]
     pub header: Header,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// What the pool's sandboxes were forked from.
     pub template: TemplateFacts,
     /// How many were kept ready.
@@ -122,18 +124,18 @@ impl ClaimConfig {
         ensure!(self.count > 0, "--count must be at least 1");
         ensure!(self.ready > 0, "--ready must be at least 1");
         descriptors::allow(self.ready)?;
-        block_on(self.measure())
+        block_on_to_stop(|stop| self.measure(stop))
     }
 
-    async fn measure(&self) -> Result<ClaimFinding> {
+    async fn measure(&self, stop: Stop) -> Result<ClaimFinding> {
         let header = Header::new("claim", &self.bench.bare_vm);
         let bed = Bed::make(&self.bench, &TemplateSpec::python()).await?;
         let floors = Arc::new(InTurns::new(&self.bench.bare_vm, self.count));
         let config = PoolConfig { floor: self.ready, ceiling: self.ready, ..PoolConfig::default() };
         let pool = Pool::new(Forks(bed.template.clone()), config);
-        let (turns, count) = (floors.clone(), self.count);
+        let (turns, count, stopping) = (floors.clone(), self.count, stop.clone());
         let claims = tokio::spawn(async move {
-            let result = claim_all(&pool, count, &turns).await;
+            let result = claim_all(&pool, count, &turns, &stopping).await;
             pool.shutdown().await;
             result
         });
@@ -147,6 +149,7 @@ impl ClaimConfig {
         let answered_ms = of(|claim| claim.answered_ms);
         Ok(ClaimFinding {
             header,
+            interrupted: stop.is_requested(),
             template: TemplateFacts::of(&bed.template),
             ready: self.ready,
             hits: hits.len(),
@@ -162,10 +165,18 @@ impl ClaimConfig {
     }
 }
 
-async fn claim_all(pool: &Pool<Forks>, count: usize, floors: &InTurns) -> Result<(Vec<ClaimSample>, Tally)> {
+async fn claim_all(
+    pool: &Pool<Forks>,
+    count: usize,
+    floors: &InTurns,
+    stop: &Stop,
+) -> Result<(Vec<ClaimSample>, Tally)> {
     let (mut samples, mut tally) = (Vec::with_capacity(count), Tally::default());
     let progress = Count::new("claims", count);
     for index in 0..count {
+        if stop.is_requested() {
+            break;
+        }
         pool.filled().await.context("the pool cannot be filled")?;
         floors.before(index)?;
         samples.extend(tally.count(claim(pool).await));
@@ -206,5 +217,9 @@ impl Finding for ClaimFinding {
 
     fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 }

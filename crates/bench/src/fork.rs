@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::finding::{Bed, Finding, Header, Tally};
 use crate::floors::{InTurns, MeasuredFloors, Ratio};
-use crate::interrupt::block_on;
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::progress::Count;
 use crate::stats::Summary;
 use crate::timing::Timings;
@@ -57,6 +57,8 @@ pub struct ForkFinding {
     /// Where and when; the schema is `luminaguard.bench.fork/1`.
     #[serde(flatten)]
     pub header: Header,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// How much memory the agent had filled, in MiB.
     pub state_mb: f64,
     /// The fork alone.
@@ -94,10 +96,10 @@ impl ForkConfig {
         ensure!(self.count > 0, "--count must be at least 1");
         ensure!(self.state_bytes >= MIN_STATE_BYTES, "--state must be at least {MIN_STATE_BYTES} bytes");
         descriptors::allow(16)?;
-        block_on(self.measure())
+        block_on_to_stop(|stop| self.measure(stop))
     }
 
-    async fn measure(&self) -> Result<ForkFinding> {
+    async fn measure(&self, stop: Stop) -> Result<ForkFinding> {
         let header = Header::new("fork", &self.bench.bare_vm);
         let mut spec = TemplateSpec::python();
         spec.sandbox.memory_bytes =
@@ -105,9 +107,10 @@ impl ForkConfig {
         let bed = Bed::make(&self.bench, &spec).await?;
         let floors = Arc::new(InTurns::new(&self.bench.bare_vm, self.count));
         let (turns, template, config) = (floors.clone(), bed.template.clone(), self.clone());
+        let stopping = stop.clone();
         let forks = tokio::spawn(async move {
             let original = template.spawn().await.context("the original")?;
-            config.fork_all(original, &turns).await
+            config.fork_all(original, &turns, &stopping).await
         });
         let (samples, mut tally) = forks.await??;
         tally.leftovers = bed.leftovers().await;
@@ -116,6 +119,7 @@ impl ForkConfig {
         let answered_ms = of(|fork| fork.answered_ms);
         Ok(ForkFinding {
             header,
+            interrupted: stop.is_requested(),
             state_mb: self.state_bytes as f64 / (1 << 20) as f64,
             fork_ms: of(|fork| fork.fork_ms),
             vmm_ms: of(|fork| fork.vmm_ms),
@@ -129,7 +133,12 @@ impl ForkConfig {
         })
     }
 
-    async fn fork_all(&self, mut original: Sandbox, floors: &InTurns) -> Result<(Vec<LiveFork>, Tally)> {
+    async fn fork_all(
+        &self,
+        mut original: Sandbox,
+        floors: &InTurns,
+        stop: &Stop,
+    ) -> Result<(Vec<LiveFork>, Tally)> {
         let context = original.context().context("the template has no interpreter")?;
         let fill = format!(
             "state = bytearray({})\nfor page in range(0, len(state), {PAGE}):\n    \
@@ -142,7 +151,12 @@ impl ForkConfig {
         let mut samples = Vec::with_capacity(self.count);
         let progress = Count::new("forks", self.count);
         // The first one is not counted: it moves the memory to where forks share it.
+        let mut moment = 0;
         for index in 0..=self.count {
+            if index > 0 && stop.is_requested() {
+                break;
+            }
+            moment = index;
             let context = original.context().context("the original has no interpreter")?;
             expect(context, &format!("moment = {index}\nmoment"), &index.to_string()).await?;
             if index > 0 {
@@ -158,7 +172,7 @@ impl ForkConfig {
         }
         // What the forks wrote is not here.
         let context = original.context().context("the original has no interpreter")?;
-        expect(context, CHECK, &self.answer(self.count)).await.context("the original, at the end")?;
+        expect(context, CHECK, &self.answer(moment)).await.context("the original, at the end")?;
         end(original).await.context("the original")?;
         Ok((samples, tally))
     }
@@ -233,6 +247,10 @@ impl Finding for ForkFinding {
 
     fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 }
 

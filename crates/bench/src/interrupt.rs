@@ -1,6 +1,9 @@
 //! Running a measurement until it is done, or until somebody interrupts it.
 
 use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -44,6 +47,44 @@ pub(crate) fn block_on_to_end<T>(work: impl Future<Output = Result<T>>) -> Resul
     let result = runtime.block_on(work);
     // Tasks that are left hold sandboxes: they go with the runtime.
     runtime.shutdown_timeout(PATIENCE);
+    result
+}
+
+/// Whether a run is to end early, with what it has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether somebody asked for it.
+    pub(crate) fn is_requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `work` on a runtime of its own. After the first SIGINT or SIGTERM it should end soon, with what it has; at the second
+/// one it is dropped.
+///
+/// # Errors
+/// [`Interrupted`], and what `work` says.
+pub(crate) fn block_on_to_stop<T, W: Future<Output = Result<T>>>(work: impl FnOnce(Stop) -> W) -> Result<T> {
+    let result = block_on_to_end(async {
+        let stop = Stop::default();
+        let mut interruption = Interruption::new()?;
+        let mut work = pin!(work(stop.clone()));
+        tokio::select! {
+            biased;
+            () = interruption.came() => stop.0.store(true, Ordering::Relaxed),
+            result = &mut work => return result,
+        }
+        tokio::select! {
+            biased;
+            () = interruption.came() => Err(Interrupted.into()),
+            result = &mut work => result,
+        }
+    });
+    if result.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+        reap_all();
+    }
     result
 }
 

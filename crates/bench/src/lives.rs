@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::environment::cores;
 use crate::finding::{Bed, Finding, Header, Tally, TemplateFacts};
 use crate::floors::pairs_per_second;
-use crate::interrupt::block_on;
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::progress::Count;
 use crate::stats::{Summary, mean};
 use crate::timing::Timings;
@@ -65,8 +65,9 @@ pub struct Rate {
 pub struct FloorRate {
     /// Before the run.
     pub before: f64,
-    /// After it.
-    pub after: f64,
+    /// After it; absent when the run was interrupted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<f64>,
 }
 
 /// What was found.
@@ -75,6 +76,8 @@ pub struct LivesFinding {
     /// Where and when; the schema is `luminaguard.bench.lives/1`.
     #[serde(flatten)]
     pub header: Header,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// What was forked.
     pub template: TemplateFacts,
     /// How many lives at a time.
@@ -114,33 +117,34 @@ impl LivesConfig {
         let concurrency = self.concurrency.unwrap_or(2 * cores());
         ensure!(concurrency > 0, "--concurrency must be at least 1");
         descriptors::allow(concurrency)?;
-        block_on(self.measure(concurrency))
+        block_on_to_stop(|stop| self.measure(concurrency, stop))
     }
 
-    async fn measure(&self, concurrency: usize) -> Result<LivesFinding> {
+    async fn measure(&self, concurrency: usize, stop: Stop) -> Result<LivesFinding> {
         let header = Header::new("lives", &self.bench.bare_vm);
         let bed = Bed::make(&self.bench, &TemplateSpec::python()).await?;
         let before = self.floor(concurrency).await?;
         let template_cpu = || proc::cpu_time(bed.template.vmm_pid());
         let (cpu, forking) = (CpuTime::now(), template_cpu());
-        let (started, mut lives, mut tally) = self.live_all(&bed.template, concurrency).await?;
+        let (started, mut lives, mut tally) = self.live_all(&bed.template, concurrency, &stop).await?;
         let seconds = started.elapsed().as_secs_f64();
         let cpu = CpuTime::now().zip(cpu).map(|(now, before)| now.since(before));
         let forking = template_cpu().zip(forking).map(|(now, before)| now.saturating_sub(before));
         let leftovers = bed.leftovers().await;
-        let after = self.floor(concurrency).await?;
+        let after = if stop.is_requested() { None } else { Some(self.floor(concurrency).await?) };
         tally.leftovers = leftovers.max(bed.leftovers().await);
         lives.sort_by(|a, b| a.ended_s.total_cmp(&b.ended_s));
         let each = |time: Duration| crate::ms(time) / tally.lives.max(1) as f64;
-        let lives_per_second = Rate::of(&lives, self.seconds as usize, seconds);
+        let lives_per_second = Rate::of(&lives, (self.seconds as usize).min(seconds as usize), seconds);
         let floor_per_second = FloorRate { before, after };
         let phases = Phases::of(&lives.iter().map(|sustained| sustained.life).collect::<Vec<_>>());
         Ok(LivesFinding {
             header,
+            interrupted: stop.is_requested(),
             template: TemplateFacts::of(&bed.template),
             concurrency,
             seconds,
-            of_floor: lives_per_second.overall / ((before + after) / 2.0),
+            of_floor: lives_per_second.overall / after.map_or(before, |after| (before + after) / 2.0),
             lives_per_second,
             floor_per_second,
             vmm_cpu_ms: cpu.map(|cpu| each(cpu.children)),
@@ -162,16 +166,18 @@ impl LivesConfig {
         &self,
         template: &Arc<Template>,
         concurrency: usize,
+        stop: &Stop,
     ) -> Result<(Instant, Vec<SustainedLife>, Tally)> {
         let period = Duration::from_secs(self.seconds);
         let progress = Count::new("seconds", self.seconds as usize);
         let mut workers = JoinSet::new();
         let started = Instant::now();
         for _ in 0..concurrency {
-            let template = template.clone();
+            let (template, stop) = (template.clone(), stop.clone());
             workers.spawn(async move {
                 let (mut lives, mut tally) = (Vec::new(), Tally::default());
-                while started.elapsed() < period && tally.failures < PATIENCE_FAILURES {
+                while started.elapsed() < period && !stop.is_requested() && tally.failures < PATIENCE_FAILURES
+                {
                     if let Some(life) = tally.count(live(&template, Instant::now()).await) {
                         lives.push(SustainedLife { ended_s: started.elapsed().as_secs_f64(), life });
                     }
@@ -231,9 +237,10 @@ impl Finding for LivesFinding {
         let cpu: Vec<String> =
             cpu.into_iter().filter_map(|(name, ms)| Some(format!("{name} {:.2} ms", ms?))).collect();
         let FloorRate { before, after } = self.floor_per_second;
+        let after = after.map_or(String::new(), |after| format!(", {after:.0} after"));
         format!(
             "{}\n{:.1} lives a second over {:.1} s, {} at a time\n{windows}{trend}\n\
-             floor, a bare VM and a process: {before:.0} a second before, {after:.0} after; lives are {:.0}% of that\n\
+             floor, a bare VM and a process: {before:.0} a second before{after}; lives are {:.0}% of that\n\
              CPU per life: {}\n{timings}\n\n{}",
             self.template.line(),
             rate.overall,
@@ -247,6 +254,10 @@ impl Finding for LivesFinding {
 
     fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 }
 

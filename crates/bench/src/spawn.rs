@@ -13,7 +13,7 @@ use crate::burst::Burst;
 use crate::finding::{Bed, Finding, Header, Tally, TemplateFacts};
 use crate::floors::{InTurns, MeasuredFloors, Ratio};
 use crate::footprint::Footprint;
-use crate::interrupt::block_on;
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::progress::Count;
 use crate::timing::Timings;
 use crate::warm_life::{Phases, WarmLife, live};
@@ -45,6 +45,8 @@ pub struct SpawnFinding {
     /// Where and when; the schema is `luminaguard.bench.spawn/1`.
     #[serde(flatten)]
     pub header: Header,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// What was forked.
     pub template: TemplateFacts,
     /// How many lives at a time.
@@ -59,8 +61,9 @@ pub struct SpawnFinding {
     /// The whole life, in multiples of the floors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_ratio: Option<Ratio>,
-    /// The memory of forks.
-    pub memory: Footprint,
+    /// The memory of forks; absent when the run was interrupted before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Footprint>,
     /// Many requests at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Burst>,
@@ -79,25 +82,32 @@ impl SpawnConfig {
         ensure!(self.count > 0, "--count must be at least 1");
         ensure!(self.concurrency > 0, "--concurrency must be at least 1");
         descriptors::allow(self.concurrency.max(self.burst).max(ALL_IN_FORKS))?;
-        block_on(self.measure())
+        block_on_to_stop(|stop| self.measure(stop))
     }
 
-    async fn measure(&self) -> Result<SpawnFinding> {
+    async fn measure(&self, stop: Stop) -> Result<SpawnFinding> {
         let header = Header::new("spawn", &self.bench.bare_vm);
         let bed = Bed::make(&self.bench, &self.template).await?;
         let floors = Arc::new(InTurns::new(&self.bench.bare_vm, self.count));
         let mut tally = Tally::default();
-        let samples = self.live_all(&bed.template, &floors, &mut tally).await?;
+        let samples = self.live_all(&bed.template, &floors, &mut tally, &stop).await?;
         let floors = floors.finish();
         let burst = match self.burst {
+            _ if stop.is_requested() => None,
             0 => None,
             burst => Some(Burst::measure(&bed.template, burst, &mut tally).await),
         };
-        let memory = Footprint::measure(&bed.template, FOOTPRINT_FORKS, ALL_IN_FORKS, &mut tally).await?;
+        let memory = match stop.is_requested() {
+            true => None,
+            false => {
+                Some(Footprint::measure(&bed.template, FOOTPRINT_FORKS, ALL_IN_FORKS, &mut tally).await?)
+            }
+        };
         tally.leftovers = bed.leftovers().await;
         let phases = Phases::of(&samples);
         Ok(SpawnFinding {
             header,
+            interrupted: stop.is_requested(),
             template: TemplateFacts::of(&bed.template),
             concurrency: self.concurrency,
             phases,
@@ -117,18 +127,19 @@ impl SpawnConfig {
         template: &Arc<Template>,
         floors: &Arc<InTurns>,
         tally: &mut Tally,
+        stop: &Stop,
     ) -> Result<Vec<WarmLife>> {
         let next = Arc::new(AtomicUsize::new(0));
         let progress = Arc::new(Count::new("lives", self.count));
         let mut workers = JoinSet::new();
         for _ in 0..self.concurrency.min(self.count) {
             let (template, floors, next) = (template.clone(), floors.clone(), next.clone());
-            let (progress, count) = (progress.clone(), self.count);
+            let (progress, count, stop) = (progress.clone(), self.count, stop.clone());
             workers.spawn(async move {
                 let mut lives = Vec::new();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
+                    if index >= count || stop.is_requested() {
                         return Ok::<_, anyhow::Error>(lives);
                     }
                     floors.before(index)?;
@@ -156,11 +167,18 @@ impl Finding for SpawnFinding {
         if let Some(burst) = &self.burst {
             text.push_str(&format!("\n{}\n", burst.lines()));
         }
-        text.push_str(&format!("\n{}\n\n{}", self.memory.lines(), self.tally.line()));
+        if let Some(memory) = &self.memory {
+            text.push_str(&format!("\n{}\n", memory.lines()));
+        }
+        text.push_str(&format!("\n{}", self.tally.line()));
         text
     }
 
     fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 }

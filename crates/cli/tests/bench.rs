@@ -4,7 +4,9 @@
 mod needs_kvm;
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,8 +16,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 
+/// Each has a directory of its own for temporary files, since what others have there at the same time would be taken for something left
+/// behind.
 fn bench(words: &[&str]) -> Command {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    let number = RUNS.fetch_add(1, Ordering::Relaxed);
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{number}"));
+    std::fs::create_dir_all(&temporary).unwrap();
     let mut command = Command::new(LUMINAGUARD);
+    command.env("TMPDIR", temporary);
     command.arg("bench").args(words).stdin(Stdio::null());
     command
 }
@@ -316,20 +325,77 @@ fn chaos_that_makes_no_sense_is_refused() {
     }
 }
 
+/// Interrupts a run once it has worked for a while, and sees to it that it says so.
+#[track_caller]
+fn interrupt(run: &mut Command, after: Duration) {
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(after);
+    assert!(Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap().success());
+    let output = run.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(
+        stderr.lines().next_back().is_some_and(|line| line.starts_with("luminaguard: interrupted")),
+        "{stderr}"
+    );
+}
+
 #[test]
-fn an_interrupted_run_ends_at_once_and_writes_nothing() {
+fn an_interrupted_run_ends_soon_and_keeps_what_it_has() {
     needs_kvm!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("found.json");
-    let mut run = bench(&["lives", "--seconds", "60", "--json"]);
-    let run = run.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(4));
-    let pid = run.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = run.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &*stderr), (Some(130), "luminaguard: interrupted\n"));
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    interrupt(bench(&["lives", "--seconds", "60", "--json"]).arg(&path), Duration::from_secs(5));
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&found["interrupted"], &found["tally"]["failures"]), (&true.into(), &0.into()));
+    assert!(length(&found["samples"]) > 0 && found["floor_per_second"].get("after").is_none());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn an_interrupted_scale_run_keeps_whole_repetitions() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let mut run = bench(&["scale", "--agents", "2", "--repetitions", "500", "--out"]);
+    interrupt(run.arg(directory.path()), Duration::from_secs(8));
+    let entries = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = entries.collect();
+    let scaling = files.iter().find(|path| path.to_string_lossy().contains("scaling_comprehensive")).unwrap();
+    let found: Value = serde_json::from_slice(&std::fs::read(scaling).unwrap()).unwrap();
+    assert_eq!(found["interrupted"], true);
+    assert!(found["test_results"][0]["repetitions"].as_u64().is_some_and(|count| (1..500).contains(&count)));
+    assert!(files.iter().any(|path| path.ends_with("report.html")), "{files:?}");
+    assert!(!files.iter().any(|path| path.to_string_lossy().contains(".luminaguard-")), "{files:?}");
+}
+
+#[test]
+fn runs_and_binaries_are_compared() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    for name in ["a.json", "b.json"] {
+        let mut run = bench(&["spawn", "--count", "6", "--burst", "0", "--json"]);
+        succeeds(run.arg(file(name)));
+    }
+    let output = succeeds(
+        bench(&["compare"]).args([file("a.json"), file("b.json")]).arg("--json").arg(file("c.json")),
+    );
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("against") && table.contains("answered"), "{table}");
+    let found: Value = serde_json::from_slice(&std::fs::read(file("c.json")).unwrap()).unwrap();
+    assert_eq!((&found["schema"], length(&found["comparisons"])), (&"luminaguard.bench.compare/1".into(), 6));
+    assert_eq!(found["comparisons"][0]["samples"], serde_json::json!([6, 6]));
+    let other = bench(&["compare"]).args([file("a.json"), file("c.json")]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&other.stderr);
+    assert_eq!(other.status.code(), Some(125), "{stderr}");
+    assert!(stderr.contains("its schema is \"luminaguard.bench.compare/1\""), "{stderr}");
+    let words = ["compare", "--rounds", "2", "--binary", LUMINAGUARD, "--binary", LUMINAGUARD, "--"];
+    let mut binaries = bench(&words);
+    let output = succeeds(binaries.args(["spawn", "--count", "2", "--burst", "0", "--template", "base"]));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("4, 4"), "{table}");
+    let once = bench(&["compare", "--binary", LUMINAGUARD]).output().unwrap();
+    assert!(String::from_utf8_lossy(&once.stderr).contains("--binary must be given twice"));
 }
 
 #[test]
