@@ -25,8 +25,8 @@ pub mod signal;
 mod stats;
 pub mod syscall;
 pub mod task;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 mod trace;
 mod vdso;

@@ -1,6 +1,9 @@
 //! A whole kernel for tests: the mock platform, a root file system, and a process whose system calls the test
 //! makes.
 
+#![allow(missing_docs, reason = "what is public here is so for tests and benches alone")]
+#![cfg_attr(not(test), allow(dead_code, reason = "tests use more of it than benches"))]
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;

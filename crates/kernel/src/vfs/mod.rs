@@ -25,7 +25,7 @@ pub mod permission;
 mod proc_source;
 mod quota;
 mod state;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! A kernel small enough for tests of file systems: memory from the mock platform, no processes.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "tests use more of it than benches"))]
+
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
