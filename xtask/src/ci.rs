@@ -57,6 +57,27 @@ const STEPS: &[Step] = &[
         "a small scale run",
         &[BINARY, "bench", "scale", "--agents", "1,3", "--repetitions", "1", "--out", SCRATCH],
     ),
+    Step::new(
+        "benches, once each",
+        &[
+            "cargo",
+            "bench",
+            "--workspace",
+            "--features",
+            "lg-kernel/testing",
+            "--locked",
+            "--bench",
+            "exits",
+            "--bench",
+            "calls",
+            "--bench",
+            "messages",
+            "--bench",
+            "sandboxes",
+            "--",
+            "--test",
+        ],
+    ),
     Step::new("ordinary KVM", &["cargo", "xtask", "ordinary-kvm"]),
 ];
 

@@ -325,6 +325,44 @@ fn chaos_that_makes_no_sense_is_refused() {
     }
 }
 
+#[test]
+fn every_scenario_is_done_by_two_agents() {
+    needs_kvm!();
+    for scenario in ["shell", "files", "cpu", "think", "tools", "network"] {
+        let directory = tempfile::tempdir().unwrap();
+        let found = directory.path().join("found.json");
+        let options = ["--scenario", scenario, "--agents", "2", "--repetitions", "1", "--think-time", "5ms"];
+        let mut run = bench(&["scale"]);
+        run.args(options).arg("--out").arg(directory.path().join("out")).arg("--json").arg(&found);
+        succeeds(&mut run);
+        let found: Value = serde_json::from_slice(&std::fs::read(&found).unwrap()).unwrap();
+        let two = found["test_results"].as_array().unwrap().last().unwrap();
+        assert_eq!((&found["scenario"]["name"], length(&two["agent_results"])), (&scenario.into(), 2));
+        assert_eq!(two["network_latency_ms"].is_object(), scenario == "network");
+        assert!(two["agent_results"].as_array().unwrap().iter().all(|agent| agent["ops_completed"] == 10));
+    }
+}
+
+#[test]
+fn bad_options_of_a_scale_run_are_refused_before_it() {
+    for (options, part) in [
+        (["--scenario", "interpeter"], "did you mean interpreter?"),
+        (["--agents", "0"], "--agents must be at least 1"),
+        (["--agents", "100000"], "at most 10000 at once"),
+        (["--repetitions", "0"], "--repetitions 0"),
+        (["--operations", "0"], "--operations 0"),
+        (["--seed", "0"], "--seed 0"),
+        (["--arrival", "poisson"], "none of burst, closed, poisson:RATE"),
+        (["--criteria", "/nowhere/criteria.toml"], "the criteria /nowhere/criteria.toml"),
+        (["--out", "/proc/nowhere"], "/proc/nowhere"),
+    ] {
+        let output = bench(&["scale"]).args(options).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(part), "{options:?}: {stderr}");
+        assert!(matches!(output.status.code(), Some(2 | 125)), "{options:?}: {stderr}");
+    }
+}
+
 /// Interrupts a run once it has worked for a while, and sees to it that it says so.
 #[track_caller]
 fn interrupt(run: &mut Command, after: Duration) {

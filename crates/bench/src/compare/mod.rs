@@ -155,12 +155,15 @@ impl CompareConfig {
             warnings.push("only what means the same in both is compared: spawn and clean-up".to_owned());
         }
         let mut comparisons: Vec<Comparison> = Vec::new();
+        let mut is_by_sample = false;
         for (key, groups) in first.series.iter().filter(|(key, _)| is_fair(key)) {
-            comparisons.extend(second.series.get(key).and_then(|others| compared(key, groups, others)));
+            let Some(others) = second.series.get(key) else { continue };
+            is_by_sample |= !has_enough_groups(groups, others);
+            comparisons.extend(compared(key, groups, others));
         }
         warnings.extend(left_out(&first, &second));
         ensure!(!comparisons.is_empty(), "{} and {} have no figure in common", sides[0], sides[1]);
-        if comparisons.iter().any(|c| c.tested == c.samples && c.samples[0] > 1) && !interrupted {
+        if is_by_sample {
             warnings.push(format!(
                 "with fewer than {ENOUGH_GROUPS} repetitions all samples are tested as if they were independent, which \
                  sees differences too easily"
@@ -217,11 +220,15 @@ fn left_out(first: &Run, second: &Run) -> Option<String> {
         .then(|| format!("measured on one side only, and left out: {} agents at once", only.join(", ")))
 }
 
+fn has_enough_groups(first: &Groups, second: &Groups) -> bool {
+    first.len().min(second.len()) >= ENOUGH_GROUPS
+}
+
 fn compared(key: &Key, first: &Groups, second: &Groups) -> Option<Comparison> {
     let all = [first.concat(), second.concat()];
-    let by_group = first.len() >= ENOUGH_GROUPS && second.len() >= ENOUGH_GROUPS;
     let medians = |groups: &Groups| groups.iter().filter_map(|group| median(group)).collect::<Vec<f64>>();
-    let tested = if by_group { [medians(first), medians(second)] } else { all.clone() };
+    let tested =
+        if has_enough_groups(first, second) { [medians(first), medians(second)] } else { all.clone() };
     let test = RankTest::of(&tested[0], &tested[1])?;
     let median_ms = [median(&all[0])?, median(&all[1])?];
     Some(Comparison {

@@ -26,18 +26,25 @@ pub(crate) fn seconds(timestamp: jiff::Timestamp) -> String {
     timestamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The same with at most four decimals: for milliseconds, finer than the clock is steady.
+/// The same with at most four decimals, which for milliseconds is finer than the clock is steady; small numbers keep four
+/// digits.
 pub(crate) fn rounded(value: serde_json::Value) -> serde_json::Value {
     use serde_json::{Number, Value};
     match value {
         Value::Number(number) if number.is_f64() => {
-            let rounded = number.as_f64().map(|x| (x * 1e4).round() / 1e4).and_then(Number::from_f64);
+            let rounded = number.as_f64().map(round).and_then(Number::from_f64);
             Value::Number(rounded.unwrap_or(number))
         }
         Value::Array(values) => Value::Array(values.into_iter().map(rounded).collect()),
         Value::Object(fields) => Value::Object(fields.into_iter().map(|(k, v)| (k, rounded(v))).collect()),
         other => other,
     }
+}
+
+fn round(x: f64) -> f64 {
+    let digits = (3.0 - x.abs().log10().floor()).clamp(4.0, 15.0);
+    let scale = 10f64.powf(if x == 0.0 { 4.0 } else { digits });
+    (x * scale).round() / scale
 }
 
 pub(crate) fn floors_line(floors: &Floors) -> String {

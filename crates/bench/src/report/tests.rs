@@ -191,3 +191,12 @@ fn files_have_the_names_of_the_run() {
     let value: Value = serde_json::from_slice(&std::fs::read(&paths[0]).unwrap()).unwrap();
     assert_eq!(value["total_time_ms"], 123.4568);
 }
+
+#[test]
+fn numbers_are_as_long_as_they_say_something() {
+    let short = |x: f64| rounded(serde_json::json!(x)).to_string();
+    assert_eq!(
+        [123.456_789, 0.0, 0.000_412_345_6, -0.05].map(short),
+        ["123.4568", "0.0", "0.0004123", "-0.05"]
+    );
+}

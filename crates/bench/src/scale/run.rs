@@ -136,7 +136,8 @@ async fn native_floors(config: &ScaleConfig, temporary: &Path) -> (Vec<f64>, Opt
     let (agent_count, repetitions) = NATIVE_BURST;
     let all_completed = |r: &Repetition| r.lives.iter().all(|life| life.outcome == Outcome::Completed);
     let (mut alone, mut together) = (Vec::new(), Vec::new());
-    for _ in 0..NATIVE_LIVES {
+    // Thinking is the same each time, and takes long.
+    for _ in 0..if config.scenario.think.is_zero() { NATIVE_LIVES } else { 1 } {
         let repetition = run.repeat(1, 0, Vec::new()).await;
         if all_completed(&repetition) {
             alone.push(repetition.wall_ms);
