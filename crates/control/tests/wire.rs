@@ -424,5 +424,5 @@ fn the_bytes_of_a_frame_are_those_of_version_three() {
     let signal = Request::Signal { process: Some(300), signal: 15, scope: SignalScope::Group };
     let bytes = encode(&call(signal)).unwrap();
     assert_eq!(bytes, b"LGc\x01\x03\x00\x01\x00\x07\x00\x00\x00\x07\x05\x01\xac\x02\x0f\x01");
-    assert_eq!(encode(&start(SandboxSpec::new(["true"]))).unwrap().len(), 174);
+    assert_eq!(encode(&start(SandboxSpec::new(["true"]))).unwrap().len(), 178);
 }
