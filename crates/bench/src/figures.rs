@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::finding::Skipped;
 use crate::floors::{KvmProbe, time_command_ms};
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::ms;
 use crate::peers::{PEERS, PeerProgram, command_of, display, run_command};
 use crate::progress::Progress;
@@ -83,6 +84,8 @@ pub struct Figures {
     pub schema: String,
     /// Where it was measured.
     pub environment: Environment,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// What was measured.
     pub figures: Vec<Figure>,
     /// What was not.
@@ -142,26 +145,35 @@ impl FiguresConfig {
     /// with its reason.
     pub fn run(&self) -> Result<Figures> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
+        let config = self.clone();
+        block_on_to_stop(|stop| async move {
+            // A thread of its own, so that an interruption is heard meanwhile.
+            tokio::task::spawn_blocking(move || config.measure(&stop)).await?
+        })
+    }
+
+    fn measure(&self, stop: &Stop) -> Result<Figures> {
         let timestamp = crate::report::seconds(jiff::Timestamp::now());
-        let environment =
-            Environment::look("sandbox", Some((self.kvm)().context("cannot make a virtual machine")?.kind));
+        let kvm = (self.kvm)().context("cannot make a virtual machine")?;
         let mut figures = Figures {
             timestamp,
             schema: "luminaguard.figures/1".to_owned(),
-            environment,
+            environment: Environment::look("sandbox", Some(kvm.kind)),
+            interrupted: false,
             figures: Vec::new(),
             skipped: Vec::new(),
         };
         let progress = Progress::new(3);
         progress.begin("whole processes");
-        self.whole_processes(&mut figures)?;
+        self.whole_processes(&mut figures, stop)?;
         progress.done("whole processes: done");
         progress.begin("CPU-bound Python");
-        self.cpu_bound(&mut figures);
+        self.cpu_bound(&mut figures, stop);
         progress.done("CPU-bound Python: done");
         progress.begin("system calls");
-        self.system_calls(&mut figures);
+        self.system_calls(&mut figures, stop);
         progress.done("system calls: done");
+        figures.interrupted = stop.is_requested();
         Ok(figures)
     }
 
@@ -169,7 +181,7 @@ impl FiguresConfig {
         run_command(&self.luminaguard, options, command)
     }
 
-    fn whole_processes(&self, figures: &mut Figures) -> Result<()> {
+    fn whole_processes(&self, figures: &mut Figures, stop: &Stop) -> Result<()> {
         let python = ["python3", "-c", "print(1)"];
         let bundle = tempfile::Builder::new().prefix("luminaguard-").tempdir()?;
         let native = |words: &[&str]| words.iter().map(OsString::from).collect();
@@ -194,6 +206,9 @@ impl FiguresConfig {
         }
         // In turns, so that whatever else the machine does falls on all alike. The first round fills caches.
         for round in 0..=self.rounds {
+            if stop.is_requested() {
+                break;
+            }
             all.retain_mut(|whole| match time_command_ms(&mut command_of(&whole.command)) {
                 Ok(ms) => {
                     if round > 0 {
@@ -201,6 +216,8 @@ impl FiguresConfig {
                     }
                     true
                 }
+                // The interruption may have ended it.
+                Err(_) if stop.is_requested() => true,
                 Err(error) => {
                     let reason = format!("{error:#}");
                     figures.skipped.push(Skipped { name: whole.name.clone(), reason });
@@ -214,11 +231,14 @@ impl FiguresConfig {
         Ok(())
     }
 
-    fn cpu_bound(&self, figures: &mut Figures) {
+    fn cpu_bound(&self, figures: &mut Figures, stop: &Stop) {
         let script = ["python3", "-c", CPU_BOUND];
         let mut measure = || -> Result<()> {
             let (mut native, mut guest, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..(self.rounds / 4).max(3) {
+                if stop.is_requested() {
+                    break;
+                }
                 let a = own_time(&mut command_of(&script.map(OsString::from)), 1.0)?;
                 let b = own_time(&mut command_of(&self.run_command(&[], &script)), 1.0)?;
                 native.push(a * 1e3);
@@ -242,13 +262,15 @@ impl FiguresConfig {
             );
             Ok(())
         };
-        if let Err(error) = measure() {
+        if let Err(error) = measure()
+            && !stop.is_requested()
+        {
             let reason = format!("{error:#}");
             figures.skipped.push(Skipped { name: "CPU-bound python".to_owned(), reason });
         }
     }
 
-    fn system_calls(&self, figures: &mut Figures) {
+    fn system_calls(&self, figures: &mut Figures, stop: &Stop) {
         let count = GETPPID_CALLS.to_string();
         let mut measure = || -> Result<()> {
             let exe = std::fs::canonicalize(&self.luminaguard)?;
@@ -268,6 +290,9 @@ impl FiguresConfig {
                 (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             let calls = f64::from(GETPPID_CALLS);
             for _ in 0..(self.rounds / 2).max(3) {
+                if stop.is_requested() {
+                    break;
+                }
                 natively.push(own_time(&mut command_of(&native), calls * 1e-9)? / calls * 1e9);
                 let floor = (self.kvm)()?.round_trip_ns;
                 let call = own_time(&mut command_of(&in_guest), calls * 1e-9)? / calls * 1e9;
@@ -287,7 +312,9 @@ impl FiguresConfig {
             );
             Ok(())
         };
-        if let Err(error) = measure() {
+        if let Err(error) = measure()
+            && !stop.is_requested()
+        {
             figures.skipped.push(Skipped { name: "system calls".to_owned(), reason: format!("{error:#}") });
         }
     }
@@ -342,6 +369,7 @@ mod tests {
             timestamp: String::new(),
             schema: String::new(),
             environment: Environment::look("sandbox", None),
+            interrupted: false,
             figures: Vec::new(),
             skipped: Vec::new(),
         };

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::Bench;
 use crate::finding::{Bed, Finding, Header, Skipped, Tally};
 use crate::floors::time_command_ms;
-use crate::interrupt::block_on;
+use crate::interrupt::{Stop, block_on_to_stop};
 use crate::progress::Count;
 use crate::report::TABLE_STYLE;
 use crate::stats::Summary;
@@ -196,6 +196,8 @@ pub struct PeersFinding {
     /// Where and when; the schema is `luminaguard.bench.peers/1`.
     #[serde(flatten)]
     pub header: Header,
+    /// Whether SIGINT or SIGTERM ended the run early: then this is what was found until there.
+    pub interrupted: bool,
     /// What was run in each.
     pub program: PeerProgram,
     /// How often.
@@ -238,11 +240,10 @@ impl PeersConfig {
     /// When the run cannot be done at all. A peer that fails is skipped, with its reason.
     pub fn run(&self) -> Result<PeersFinding> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
-        block_on(self.measure())
+        block_on_to_stop(|stop| self.measure(stop))
     }
 
-    /// As [`run`](Self::run), on a runtime with several threads that is there already.
-    pub(crate) async fn measure(&self) -> Result<PeersFinding> {
+    async fn measure(&self, stop: Stop) -> Result<PeersFinding> {
         let header = Header::new("peers", &self.bench.bare_vm);
         let bundle = tempfile::Builder::new().prefix("luminaguard-").tempdir()?;
         let (template, _) = self.program.warm();
@@ -251,12 +252,17 @@ impl PeersConfig {
         let mut tally = Tally::default();
         let progress = Count::new("rounds", self.rounds + 1);
         // In turns, so that whatever else the machine does falls on all alike. The first round fills caches.
-        for round in 0..=self.rounds {
+        'rounds: for round in 0..=self.rounds {
             let mut index = 0;
             while let Some(row) = rows.get_mut(index) {
-                // Here an interruption is heard.
+                // Here an interruption is heard. It may have ended what was just being measured, too.
                 tokio::task::yield_now().await;
-                match take(row, &bed, &mut tally).await? {
+                let taken = take(row, &bed, &mut tally).await?;
+                tokio::task::yield_now().await;
+                if stop.is_requested() {
+                    break 'rounds;
+                }
+                match taken {
                     Ok(ms) if round > 0 => row.samples.push(ms),
                     Ok(_) => {}
                     Err(reason) => {
@@ -273,6 +279,7 @@ impl PeersConfig {
         tally.leftovers = bed.leftovers().await;
         Ok(PeersFinding {
             header,
+            interrupted: stop.is_requested(),
             program: self.program,
             rounds: self.rounds,
             measured: self.figures(rows),
@@ -363,6 +370,10 @@ impl Finding for PeersFinding {
 
     fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted
     }
 }
 

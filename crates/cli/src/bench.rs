@@ -176,14 +176,18 @@ fn full_extras() -> Result<Extras> {
 }
 
 fn figures(options: &FiguresOptions) -> Result<u8> {
+    if let Some(path) = &options.output.json {
+        lg_bench::check_json_path(path)?;
+    }
     let config =
         FiguresConfig { luminaguard: std::env::current_exe()?, rounds: options.rounds, kvm: bare_vm };
     let figures = config.run()?;
-    let mut stdout = std::io::stdout().lock();
-    if options.json {
-        writeln!(stdout, "{}", serde_json::to_string_pretty(&figures)?)?;
-    } else {
-        writeln!(stdout, "{}", figures.table())?;
+    writeln!(std::io::stdout().lock(), "{}", figures.table())?;
+    if let Some(path) = &options.output.json {
+        lg_bench::write_json(path, &figures)?;
+    }
+    if figures.interrupted {
+        return Err(Interrupted.into());
     }
     Ok(u8::from(options.check && !figures.targets_hold()))
 }

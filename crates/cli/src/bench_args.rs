@@ -308,20 +308,19 @@ pub(crate) struct CompareOptions {
 /// The options of `bench figures`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done."
+    after_help = "Exit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done, 130 if it was interrupted."
 )]
 pub(crate) struct FiguresOptions {
     /// How often each program is run
     #[arg(long, value_name = "K", default_value_t = 20)]
     pub(crate) rounds: usize,
 
-    /// Answer in JSON, with all samples
-    #[arg(long)]
-    pub(crate) json: bool,
-
     /// Exit with status 1 when a target is missed
     #[arg(long)]
     pub(crate) check: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// The options of `bench peers`.

@@ -328,6 +328,17 @@ fn chaos_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn figures_are_measured_and_written() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    succeeds(bench(&["figures", "--rounds", "1", "--json"]).arg(&path));
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&found["schema"], &found["interrupted"]), (&"luminaguard.figures/1".into(), &false.into()));
+    assert!(length(&found["figures"]) >= 8, "{}", found["skipped"]);
+}
+
+#[test]
 fn every_scenario_is_done_by_two_agents() {
     needs_kvm!();
     for scenario in ["shell", "files", "cpu", "think", "tools", "network"] {

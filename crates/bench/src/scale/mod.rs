@@ -94,8 +94,9 @@ impl Extras {
         let mut failures = Vec::new();
         eprintln!("peers");
         match self.peers.run() {
-            Ok(PeersFinding { rounds, measured, skipped, tally, .. }) => {
+            Ok(PeersFinding { interrupted, rounds, measured, skipped, tally, .. }) => {
                 failures.extend(tally.complaints());
+                scaling.interrupted = interrupted;
                 scaling.peers = Some(Peers { rounds, measured, skipped });
             }
             Err(error) if error.is::<Interrupted>() => scaling.interrupted = true,
