@@ -396,7 +396,7 @@ fn an_interrupted_run_ends_soon_and_keeps_what_it_has() {
     needs_kvm!();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("found.json");
-    interrupt(bench(&["lives", "--seconds", "60", "--json"]).arg(&path), Duration::from_secs(5));
+    interrupt(bench(&["lives", "--seconds", "60", "--json"]).arg(&path), Duration::from_secs(9));
     let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((&found["interrupted"], &found["tally"]["failures"]), (&true.into(), &0.into()));
     assert!(length(&found["samples"]) > 0 && found["floor_per_second"].get("after").is_none());
@@ -408,7 +408,7 @@ fn an_interrupted_scale_run_keeps_whole_repetitions() {
     needs_kvm!();
     let directory = tempfile::tempdir().unwrap();
     let mut run = bench(&["scale", "--agents", "2", "--repetitions", "500", "--out"]);
-    interrupt(run.arg(directory.path()), Duration::from_secs(8));
+    interrupt(run.arg(directory.path()), Duration::from_secs(12));
     let entries = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
     let files: Vec<_> = entries.collect();
     let scaling = files.iter().find(|path| path.to_string_lossy().contains("scaling_comprehensive")).unwrap();
