@@ -50,6 +50,14 @@ const STEPS: &[Step] = &[
     },
     Step::new("generated documentation", &["cargo", "xtask", "syscalls", "--check"]),
     Step::new("tests", &["cargo", "test", "--workspace", "--locked"]),
+    // Also where a virtual machine's calls take no exit from the first on.
+    Step {
+        env: &[("LG_KVM_TEST_POLLING", "always")],
+        ..Step::with_kvm(
+            "the platform, polled",
+            &["cargo", "test", "--package", "lg-kvm", "--locked", "--tests"],
+        )
+    },
     Step::new("release build", &["cargo", "build", "--release", "--locked"]),
     Step::with_kvm("doctor", &[BINARY, "doctor"]),
     Step::with_kvm("a program in a sandbox", &[BINARY, "run", "--", "python3", "-c", "assert 6 * 7 == 42"]),

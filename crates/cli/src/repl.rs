@@ -370,7 +370,7 @@ impl Session {
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let mut text = format!(
             "{} system calls, {} page faults, {:.1} ms of processor time, {:.1} MiB of guest memory at most\n",
-            stats.exits.syscalls,
+            stats.exits.syscalls + stats.polled_syscalls,
             stats.exits.page_faults,
             stats.cpu_time_ns as f64 / 1e6,
             mib(stats.peak_memory_bytes),

@@ -120,6 +120,9 @@ fn text(report: &Report) -> String {
             exits.interrupts
         ),
     ];
+    if stats.polled_syscalls > 0 {
+        lines.push(format!("no exit   {} system calls", stats.polled_syscalls));
+    }
     if !stats.syscalls.is_empty() {
         lines.push("   calls   errors  system call".to_owned());
     }
@@ -146,6 +149,7 @@ mod tests {
         let call = |name: &str, count, errors| SyscallCount { name: name.to_owned(), count, errors };
         let stats = Stats {
             exits: Exits { syscalls: 596, page_faults: 107, exceptions: 0, interrupts: 3 },
+            polled_syscalls: 1200,
             syscalls: vec![call("read", 120, 0), call("newfstatat", 99, 17)],
             unsupported_syscalls: [("rseq".to_owned(), 1)].into(),
             peak_memory_bytes: 12 << 20,

@@ -156,6 +156,8 @@ pub struct SyscallCount {
 pub struct Stats {
     /// Exits by kind.
     pub exits: Exits,
+    /// System calls that were answered without an exit.
+    pub polled_syscalls: u64,
     /// System calls by name, the most frequent first.
     pub syscalls: Vec<SyscallCount>,
     /// System calls that the kernel does not have (they answered ENOSYS), with how often each was made.

@@ -74,12 +74,13 @@ prop_compose! {
         (syscalls, page_faults, exceptions, interrupts) in any::<(u64, u64, u64, u64)>(),
         calls in proptest::collection::vec(("[a-z_0-9]{1,20}", any::<u64>(), any::<u64>()), 0..20),
         unsupported_syscalls in proptest::collection::btree_map("[a-z_0-9]{1,20}", any::<u64>(), 0..5),
-        (peak_memory_bytes, page_table_bytes, processes_created) in any::<(u64, u64, u64)>(),
+        (peak_memory_bytes, page_table_bytes, processes_created, polled_syscalls) in any::<(u64, u64, u64, u64)>(),
         (cpu_time_ns, spawn_ns, wall_ns, cleanup_ns) in any::<(u64, u64, u64, u64)>(),
         (peak_processes, peak_open_files, peak_file_bytes, output_bytes) in any::<(u64, u64, u64, u64)>(),
     ) -> Stats {
         Stats {
             exits: Exits { syscalls, page_faults, exceptions, interrupts },
+            polled_syscalls,
             syscalls: calls.into_iter().map(|(name, count, errors)| SyscallCount { name, count, errors }).collect(),
             peak_processes, peak_open_files, peak_file_bytes, output_bytes,
             unsupported_syscalls, peak_memory_bytes, page_table_bytes, processes_created,

@@ -162,7 +162,12 @@ impl Kernel {
         self.machine.borrow().table_bytes()
     }
 
-    /// Returns the processor time that guest code and the kernel have used, in ns.
+    /// Returns how many system calls came without an exit.
+    pub fn calls_without_exit(&self) -> u64 {
+        self.machine.borrow().calls_without_exit()
+    }
+
+    /// Returns the processor time that guest code and the kernel have used, in ns. A second thread that the platform runs counts.
     pub fn cpu_time_ns(&self) -> u64 {
         self.usage().cpu_ns
     }

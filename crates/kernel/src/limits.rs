@@ -16,7 +16,7 @@ use lg_platform::PAGE_SIZE;
 
 use crate::Kernel;
 use crate::run::End;
-use crate::time::thread_cpu_ns;
+use crate::time::process_cpu_ns;
 use crate::vfs::DEFAULT_OPEN_FILES;
 
 /// The processor time is looked at this often at most, so a sandbox may use so much more than it may.
@@ -161,10 +161,10 @@ pub struct Usage {
 pub(crate) struct Meter {
     /// The sandbox's CLOCK_MONOTONIC at its start or fork.
     wall_base_ns: u64,
-    /// The thread's processor time then.
+    /// The process's processor time then.
     cpu_base_ns: u64,
-    /// The limit of processor time can not be reached before this time on the sandbox's CLOCK_MONOTONIC: one
-    /// thread uses no more of it than passes.
+    /// The limit of processor time can not be reached before this time on the sandbox's CLOCK_MONOTONIC: two
+    /// threads, the platform's second one among them, use no more of it than twice what passes.
     cpu_check_ns: Option<u64>,
     peak_tasks: u32,
 }
@@ -173,7 +173,7 @@ impl Meter {
     /// Counts from now on.
     pub(crate) fn start(monotonic_ns: u64, tasks: usize) -> Meter {
         let peak_tasks = u32::try_from(tasks).unwrap_or(u32::MAX);
-        Meter { wall_base_ns: monotonic_ns, cpu_base_ns: thread_cpu_ns(), cpu_check_ns: None, peak_tasks }
+        Meter { wall_base_ns: monotonic_ns, cpu_base_ns: process_cpu_ns(), cpu_check_ns: None, peak_tasks }
     }
 }
 
@@ -221,7 +221,7 @@ impl Kernel {
             peak_open_files: u32::try_from(self.vfs.open_files().peak()).unwrap_or(u32::MAX),
             peak_file_bytes: self.vfs.file_bytes().peak(),
             output_bytes: self.vfs.output().used(),
-            cpu_ns: thread_cpu_ns().saturating_sub(self.meter.cpu_base_ns),
+            cpu_ns: process_cpu_ns().saturating_sub(self.meter.cpu_base_ns),
             wall_ns: self.clock.monotonic_ns().saturating_sub(self.meter.wall_base_ns),
         }
     }
@@ -288,7 +288,7 @@ impl Kernel {
         match limit_ns.saturating_sub(self.usage().cpu_ns) {
             0 => drop(self.end.get_or_insert(End::LimitReached(Limit::CpuTime))),
             left_ns => {
-                self.meter.cpu_check_ns = Some(now_ns.saturating_add(left_ns.max(CPU_CHECK_NS)));
+                self.meter.cpu_check_ns = Some(now_ns.saturating_add((left_ns / 2).max(CPU_CHECK_NS)));
             }
         }
     }

@@ -123,7 +123,7 @@ impl Kernel {
             }
             match self.switch(tid, until_ns)? {
                 Trap::Syscall => {
-                    self.stats.syscall_exits += 1;
+                    self.stats.syscall_traps += 1;
                     if self.frames.free() < HEADROOM_PAGES {
                         self.vfs.reclaim(RECLAIM_PAGES);
                     }

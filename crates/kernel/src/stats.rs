@@ -14,8 +14,8 @@ pub struct CallStats {
 /// Counters of one sandbox.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Exits to the kernel for a system call.
-    pub syscall_exits: u64,
+    /// System calls that came from guest code, by an exit or without one.
+    pub syscall_traps: u64,
     /// Exits for a page fault.
     pub fault_exits: u64,
     /// Exits for another exception.

@@ -14,6 +14,28 @@ pub fn alarm_signal() -> i32 {
     libc::SIGRTMIN() + 7
 }
 
+/// Takes the signal away that is pending for the calling thread, if it is.
+pub fn consume_here() -> bool {
+    let set = signal_set(&[alarm_signal()]);
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set and the time are live; no information on the signal is asked for.
+    unsafe { libc::sigtimedwait(&set, ptr::null_mut(), &now) == alarm_signal() }
+}
+
+/// Says whether one of the signals that end a run is pending for the calling thread.
+pub fn is_pending(interrupting: &[i32]) -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the call fills the set.
+    if unsafe { libc::sigpending(pending.as_mut_ptr()) } != 0 {
+        return true;
+    }
+    // SAFETY: the call succeeded, so the set is filled.
+    let pending = unsafe { pending.assume_init() };
+    // SAFETY: the set is initialised and the numbers are those of signals.
+    let has = |signal: i32| unsafe { libc::sigismember(&pending, signal) } == 1;
+    has(alarm_signal()) || interrupting.iter().any(|signal| has(*signal))
+}
+
 /// A POSIX timer on CLOCK_MONOTONIC that signals the thread that made it.
 pub struct Alarm {
     timer: libc::timer_t,
@@ -59,11 +81,7 @@ impl Alarm {
 
     /// Takes the timer's signal away if it is pending.
     pub fn consume(&mut self) {
-        let set = signal_set(&[alarm_signal()]);
-        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the set and the time are live; no information on the signal is asked for.
-        let signal = unsafe { libc::sigtimedwait(&set, ptr::null_mut(), &now) };
-        if signal == alarm_signal() {
+        if consume_here() {
             self.armed_ns = None;
         }
     }

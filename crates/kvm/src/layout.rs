@@ -34,16 +34,18 @@ pub const DESCRIPTOR_PAGE: usize = 0;
 pub const STUB_PAGE: usize = 1;
 /// The system-call stub; on PVM user code must be able to read it.
 pub const SYSCALL_PAGE: usize = 2;
-/// The only writable page of the kernel area: the ring-0 stack.
+/// The only page of the kernel area that ring 0 writes: its stack.
 pub const STACK_PAGE: usize = 3;
+/// On PVM the page through which system calls are handed over without an exit, which user code may write.
+pub const MAILBOX_PAGE: usize = 4;
 /// How many pages of the system zone the kernel area maps.
-pub const KERNEL_AREA_PAGES: usize = 4;
+pub const KERNEL_AREA_PAGES: usize = 5;
 /// Page directory of the kernel area.
-pub const KERNEL_PD_PAGE: usize = 4;
+pub const KERNEL_PD_PAGE: usize = 5;
 /// Page table of the kernel area.
-pub const KERNEL_PT_PAGE: usize = 5;
+pub const KERNEL_PT_PAGE: usize = 6;
 /// Pages in the system zone.
-pub const SYSTEM_PAGES: usize = 6;
+pub const SYSTEM_PAGES: usize = 7;
 
 /// First address of the kernel area.
 pub const KERNEL_AREA: u64 = 0x7fff_f000_0000;

@@ -29,6 +29,7 @@
 //! | [`machine`] | the VM and its memslots |
 //! | [`vcpu`] | entering user code, decoding exits, lazy state |
 //! | [`layout`], [`stubs`] | guest-physical zones, the kernel area and what is in it |
+//! | [`polling`] | system calls without an exit: a second thread runs the vCPU while the first looks into a mailbox |
 //! | [`region`], [`ram`] | host mappings, the frames of the seam |
 //! | [`tables`], [`stale`] | address spaces, and what may still be cached of them |
 //! | [`fpu`], [`flags`] | what a guest may have in XSAVE and RFLAGS |
@@ -47,6 +48,7 @@ mod layout;
 mod machine;
 mod order;
 mod platform;
+mod polling;
 mod probe;
 mod ram;
 mod region;
@@ -59,6 +61,7 @@ mod working_set;
 pub use alarm::alarm_signal;
 pub use error::{Kind, StartError};
 pub use platform::{KvmConfig, KvmPlatform};
+pub use polling::Polling;
 pub use probe::{Hardware, Survey, bare_life, survey};
 
 /// Finds out what must be known of this machine's KVM before a platform can be made on it.

@@ -8,6 +8,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use crate::alarm;
 use crate::error::{Context as _, Kind, StartError};
 use crate::layout::*;
+use crate::polling::Polling;
 use crate::region::Region;
 use crate::vcpu::{Features, Vcpu};
 
@@ -68,6 +69,7 @@ impl Machine {
         kvm: &Kvm,
         features: &Features,
         kind: Kind,
+        polling: Polling,
         zones: Zones<'_>,
         data_bytes: usize,
     ) -> Result<Machine, StartError> {
@@ -79,7 +81,7 @@ impl Machine {
             // caller keeps it alive for as long as the machine.
             unsafe { vm.set_user_memory_region(region) }.at_start("KVM_SET_USER_MEMORY_REGION")?;
         }
-        let vcpu = Vcpu::new(&vm, features, kind, 0)?;
+        let vcpu = Vcpu::new(&vm, features, kind, polling, 0)?;
         let mut machine = Machine { vcpu, vm, covered: 0 };
         // SAFETY: it is the data zone that the caller keeps alive.
         unsafe { machine.cover(zones.data, data_bytes) }.at_start("KVM_SET_USER_MEMORY_REGION")?;
@@ -138,7 +140,7 @@ impl Machine {
     }
 
     /// Sets which signals end a run: the deadline timer's and these.
-    pub fn let_through(&self, interrupting: &[i32]) -> std::io::Result<()> {
+    pub fn let_through(&mut self, interrupting: &[i32]) -> std::io::Result<()> {
         #[repr(C, packed)]
         struct SignalMask {
             len: u32,
@@ -147,7 +149,11 @@ impl Machine {
         let mask = SignalMask { len: 8, blocked: alarm::mask_while_running(interrupting)? };
         // SAFETY: KVM reads `len`, and so many bytes after it (KVM API, 4.21). The descriptor is a vCPU's.
         let answer = unsafe { libc::ioctl(self.vcpu.fd().as_raw_fd(), KVM_SET_SIGNAL_MASK, &raw const mask) };
-        if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        if answer != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        self.vcpu.watch_for(interrupting);
+        Ok(())
     }
 }
 

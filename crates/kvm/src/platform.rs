@@ -14,6 +14,7 @@ use crate::alarm::Alarm;
 use crate::error::{Context as _, Kind, StartError};
 use crate::layout::{DATA_GPA, SYSTEM_PAGES};
 use crate::machine::{Machine, SpareVm, Zones};
+use crate::polling::Polling;
 use crate::probe::{self, Hardware};
 use crate::ram::Ram;
 use crate::region::{Region, Touch};
@@ -41,12 +42,20 @@ pub struct KvmConfig {
     pub hardware: Option<Hardware>,
     /// Signals that end [`Platform::switch`]; see [`KvmPlatform::set_interrupting_signals`].
     pub interrupting_signals: Vec<i32>,
+    /// Whether system calls may be answered without an exit, by a second thread (PVM only).
+    pub polling: Polling,
 }
 
 impl KvmConfig {
     /// Returns a configuration that finds out everything but the memory size by itself.
     pub fn new(memory_bytes: u64) -> KvmConfig {
-        KvmConfig { memory_bytes, kvm: None, hardware: None, interrupting_signals: Vec::new() }
+        KvmConfig {
+            memory_bytes,
+            kvm: None,
+            hardware: None,
+            interrupting_signals: Vec::new(),
+            polling: Polling::default(),
+        }
     }
 }
 
@@ -68,6 +77,9 @@ pub struct KvmPlatform {
     features: Features,
     hardware: Hardware,
     interrupting_signals: Vec<i32>,
+    polling: Polling,
+    /// How many system calls came without an exit, on machines that are gone.
+    polled_calls: u64,
     /// What forks are expected to touch at once, once that was observed.
     expected: WorkingSet,
     /// Whether what is touched is observed.
@@ -88,10 +100,10 @@ impl KvmPlatform {
             None => probe::open()?,
         };
         probe::check(&kvm)?;
-        let KvmConfig { memory_bytes, hardware, interrupting_signals, .. } = config;
+        let KvmConfig { memory_bytes, hardware, interrupting_signals, polling, .. } = config;
         match hardware {
-            Some(hardware) => Self::build(kvm, hardware, memory_bytes, interrupting_signals),
-            None => Self::build_and_probe(kvm, memory_bytes, interrupting_signals),
+            Some(hardware) => Self::build(kvm, hardware, memory_bytes, interrupting_signals, polling),
+            None => Self::build_and_probe(kvm, memory_bytes, interrupting_signals, polling),
         }
     }
 
@@ -101,9 +113,10 @@ impl KvmPlatform {
         kvm: Kvm,
         memory_bytes: u64,
         interrupting_signals: Vec<i32>,
+        polling: Polling,
     ) -> Result<KvmPlatform, StartError> {
         let assumed = Hardware { kind: Kind::Pvm, tsc_khz: None };
-        let mut platform = Self::build(kvm, assumed, memory_bytes, interrupting_signals)?;
+        let mut platform = Self::build(kvm, assumed, memory_bytes, interrupting_signals, polling)?;
         let hardware = probe::first_system_call(&mut platform)?;
         if hardware.kind == assumed.kind {
             platform.hardware = hardware;
@@ -111,7 +124,7 @@ impl KvmPlatform {
         }
         let KvmPlatform { kvm, interrupting_signals, machine, alarm, .. } = platform;
         drop((machine, alarm));
-        Self::build(kvm, hardware, memory_bytes, interrupting_signals)
+        Self::build(kvm, hardware, memory_bytes, interrupting_signals, polling)
     }
 
     pub(crate) fn build(
@@ -119,6 +132,7 @@ impl KvmPlatform {
         hardware: Hardware,
         memory_bytes: u64,
         interrupting_signals: Vec<i32>,
+        polling: Polling,
     ) -> Result<KvmPlatform, StartError> {
         let kind = hardware.kind;
         let features = Features::detect(&kvm)?;
@@ -136,7 +150,7 @@ impl KvmPlatform {
         let ram = Region::reserve(memory_bytes as usize).at_start("mmap of guest memory")?;
         let zones = Zones { system: &system, tables: &tables, data: &ram };
         // SAFETY: the regions move into the platform below, whose fields are dropped after the machine.
-        let machine = unsafe { Machine::new(&kvm, &features, kind, zones, 0)? };
+        let mut machine = unsafe { Machine::new(&kvm, &features, kind, polling, zones, 0)? };
         let alarm = Alarm::new().at_start("timer_create")?;
         machine.let_through(&interrupting_signals).at_start("KVM_SET_SIGNAL_MASK")?;
         Ok(KvmPlatform {
@@ -150,6 +164,8 @@ impl KvmPlatform {
             features,
             hardware,
             interrupting_signals,
+            polling,
+            polled_calls: 0,
             expected: WorkingSet::default(),
             observing: false,
             mapped_end: 0,
@@ -165,11 +181,13 @@ impl KvmPlatform {
     /// Sets which signals end [`Platform::switch`] with [`Trap::Interrupted`].
     ///
     /// The caller has blocked them in this thread, and takes them with sigtimedwait(2) or a signalfd when
-    /// `switch` returns; while one is pending, guest code does not run. Signals that the thread blocks and
+    /// `switch` returns; while one is pending, guest code does not run, or makes a few more system calls if it
+    /// makes them without an exit. Signals that the thread blocks and
     /// that are not named here stay blocked while the guest runs. Call it again when the thread's mask has
     /// changed.
     pub fn set_interrupting_signals(&mut self, signals: &[i32]) -> std::io::Result<()> {
-        if let Some(machine) = &self.machine {
+        if let Some(machine) = &mut self.machine {
+            machine.vcpu.leave(&self.system);
             machine.let_through(signals)?;
         }
         self.interrupting_signals = signals.to_vec();
@@ -192,7 +210,7 @@ impl KvmPlatform {
     ) -> Result<(Kind, u64), PlatformError> {
         let cr3 = self.tables.root(space);
         let machine = self.machine.as_mut().expect("the probe's platform is never sealed");
-        machine.vcpu.load(context, cr3, false)?;
+        machine.vcpu.load(context, cr3, false, &self.system)?;
         machine.vcpu.first_system_call(&context.regs, &self.system)
     }
 
@@ -207,6 +225,28 @@ impl KvmPlatform {
     /// For the probe: the rate of the guest's time-stamp counter.
     pub(crate) fn tsc_khz(&self) -> Option<u64> {
         self.machine().vcpu.fd().get_tsc_khz().ok().map(u64::from).filter(|khz| *khz > 0)
+    }
+
+    /// Takes the machine down, and remembers what it has counted.
+    fn drop_machine(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            self.polled_calls += machine.vcpu.polled_calls();
+        }
+    }
+
+    /// Makes a guest that waits for the answer to a system call without having left leave now, so that it runs
+    /// nothing until the next switch.
+    fn stop_guest(&mut self) {
+        if let Some(machine) = &mut self.machine {
+            machine.vcpu.leave(&self.system);
+        }
+    }
+
+    /// Nothing that the guest may still use is given away while it may be running.
+    fn stop_guest_if_stale(&mut self) {
+        if self.stale.is_pending() {
+            self.stop_guest();
+        }
     }
 
     /// Runs `attempt`, and once more after a reclaim if it found no frame for a page table.
@@ -248,6 +288,7 @@ impl Platform for KvmPlatform {
     }
 
     fn destroy_space(&mut self, space: SpaceId) {
+        self.stop_guest();
         self.tables.destroy(space, &mut self.stale);
     }
 
@@ -261,19 +302,23 @@ impl Platform for KvmPlatform {
             unsafe { machine.cover(self.ram.region(), end) }.at_run("KVM_SET_USER_MEMORY_REGION")?;
         }
         self.mapped_end = self.mapped_end.max(end);
-        self.with_tables(|tables, stale| tables.map(space, addr, Frame(place), prot, stale))
+        self.with_tables(|tables, stale| tables.map(space, addr, Frame(place), prot, stale))?;
+        self.stop_guest_if_stale();
+        Ok(())
     }
 
     fn unmap(&mut self, space: SpaceId, range: UserRange, removed: &mut dyn FnMut(UserAddr, Mapping)) {
         let ram = self.ram.clone();
         let mut removed = |addr, mapping| removed(addr, seen(&ram, mapping));
         self.tables.unmap(space, range, &mut self.stale, &mut removed);
+        self.stop_guest_if_stale();
     }
 
     fn protect(&mut self, space: SpaceId, range: UserRange, prot: &mut dyn FnMut(UserAddr, Mapping) -> Prot) {
         let ram = self.ram.clone();
         let mut prot = |addr, mapping| prot(addr, seen(&ram, mapping));
         self.tables.protect(space, range, &mut self.stale, &mut prot);
+        self.stop_guest_if_stale();
     }
 
     fn lookup(&self, space: SpaceId, addr: UserAddr) -> Option<Mapping> {
@@ -297,7 +342,7 @@ impl Platform for KvmPlatform {
         self.alarm.arm(deadline_ns).at_run("timer_settime")?;
         self.stale.invalidate(self.ram.region()).at_run("mprotect of guest memory")?;
         let flush = self.stale.take_flush();
-        machine.vcpu.load(context, self.tables.root(space), flush)?;
+        machine.vcpu.load(context, self.tables.root(space), flush, &self.system)?;
         let code = |address| {
             let addr = UserAddr(address);
             let mapping = seen(&self.ram, self.tables.lookup(space, addr)?);
@@ -306,7 +351,7 @@ impl Platform for KvmPlatform {
             Some(byte[0])
         };
         let trap = machine.vcpu.run(&mut context.regs, &self.system, &code)?;
-        if trap != Trap::Interrupted {
+        if trap != Trap::Interrupted && !machine.vcpu.is_waiting() {
             self.tables.free_retired();
         }
         match trap {
@@ -325,14 +370,14 @@ impl Platform for KvmPlatform {
 
     fn sync(&mut self, context: &mut Context) -> Result<(), PlatformError> {
         match &mut self.machine {
-            Some(machine) => machine.vcpu.sync(context),
+            Some(machine) => machine.vcpu.sync(context, &self.system),
             // Nothing has run since the seal, before which everything was synced.
             None => Ok(()),
         }
     }
 
     fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
-        self.machine = None;
+        self.drop_machine();
         self.stale.clear();
         let mut first = Vec::new();
         self.expected = WorkingSet::default();
@@ -359,11 +404,16 @@ impl Platform for KvmPlatform {
         self.seal(used).at_run("sealing of guest memory")?;
         self.tables.clear_accessed();
         self.observing = true;
-        self.revive_after_fork()
+        let polled_calls = self.polled_calls;
+        self.revive_after_fork()?;
+        self.polled_calls = polled_calls;
+        Ok(())
     }
 
     fn revive_after_fork(&mut self) -> Result<(), PlatformError> {
         self.machine = None;
+        // A fork counts anew.
+        self.polled_calls = 0;
         self.spare = None;
         // Before there is a virtual machine that the host would tell of each page.
         self.tables.zone().populate(0, self.tables.used_extent(), Touch::Read);
@@ -371,8 +421,9 @@ impl Platform for KvmPlatform {
         let kind = self.hardware.kind;
         let zones = Zones { system: &self.system, tables: self.tables.zone(), data: self.ram.region() };
         // SAFETY: the regions are the platform's own, and outlive its machine as before.
-        let machine = unsafe { Machine::new(&self.kvm, &self.features, kind, zones, self.mapped_end) };
-        let machine = machine.map_err(PlatformError::revival)?;
+        let machine =
+            unsafe { Machine::new(&self.kvm, &self.features, kind, self.polling, zones, self.mapped_end) };
+        let mut machine = machine.map_err(PlatformError::revival)?;
         machine.let_through(&self.interrupting_signals).at_run("KVM_SET_SIGNAL_MASK")?;
         self.machine = Some(machine);
         self.alarm.renew().at_run("timer_create")?;
@@ -388,6 +439,10 @@ impl Platform for KvmPlatform {
 
     fn table_bytes(&self) -> u64 {
         self.tables.used_bytes()
+    }
+
+    fn calls_without_exit(&self) -> u64 {
+        self.polled_calls + self.machine.as_ref().map_or(0, |machine| machine.vcpu.polled_calls())
     }
 
     fn hwcap(&self) -> u64 {

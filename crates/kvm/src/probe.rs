@@ -8,6 +8,7 @@ use lg_platform::{Context, Frame, Platform, Prot, Regs, Trap, UserAddr};
 
 use crate::error::{Context as _, Kind, StartError};
 use crate::platform::KvmPlatform;
+use crate::polling::Polling;
 
 const API_VERSION: i32 = 12;
 
@@ -77,7 +78,7 @@ pub fn bare_life(hardware: Hardware) -> Result<Duration, StartError> {
     let failed = |error: lg_platform::PlatformError| StartError::Probe { reason: error.to_string() };
     let kvm = open()?;
     let start = Instant::now();
-    let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new())?;
+    let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new(), Polling::Never)?;
     let (space, mut context) = guest(&mut platform).map_err(failed)?;
     loop {
         match platform.switch(space, &mut context, None).map_err(failed)? {
@@ -103,7 +104,7 @@ const RDTSC_LOOP: [u8; 13] = [0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x09, 0x
 pub fn hardware(kvm: &Kvm) -> Result<Hardware, StartError> {
     let assumed = Hardware { kind: Kind::Pvm, tsc_khz: None };
     let device = rustix::io::fcntl_dupfd_cloexec(kvm_fd(kvm), 0).at_start("dup of /dev/kvm")?;
-    let mut platform = KvmPlatform::build(owned(device), assumed, PROBE_MEMORY, Vec::new())?;
+    let mut platform = KvmPlatform::build(owned(device), assumed, PROBE_MEMORY, Vec::new(), Polling::Never)?;
     first_system_call(&mut platform)
 }
 
@@ -132,7 +133,7 @@ pub fn survey() -> Result<Survey, StartError> {
     let hardware = hardware(&kvm)?;
     let failed = |error: lg_platform::PlatformError| StartError::Probe { reason: error.to_string() };
     let start = Instant::now();
-    let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new())?;
+    let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new(), Polling::Never)?;
     let (space, mut context) = guest(&mut platform).map_err(failed)?;
     let create = start.elapsed();
     let mut round = || -> Result<Duration, StartError> {

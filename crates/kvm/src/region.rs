@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU32;
 
 use lg_platform::{PAGE_SHIFT, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -108,6 +109,14 @@ impl Region {
         assert!(offset.is_multiple_of(8));
         // SAFETY: `at` checked the range and the mapping is page-aligned, so the word is aligned.
         unsafe { self.at::<u64>(offset, 8).write_volatile(value) }
+    }
+
+    /// An aligned 32-bit word that another processor changes meanwhile.
+    pub fn atomic_u32(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4));
+        // SAFETY: `at` checked the range, and the mapping is page-aligned and lives as long as the region. Everybody
+        // else, the guest among them, changes the word by instructions of the processor, which is what an atomic allows.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4)) }
     }
 
     /// Copies a page to another.

@@ -69,6 +69,11 @@ impl Stale {
         self.flush_tlb = true;
     }
 
+    /// Says whether anything that the guest may still use was lowered.
+    pub fn is_pending(&self) -> bool {
+        self.flush_tlb || !self.frames.is_empty()
+    }
+
     /// Forgets everything, for a virtual CPU and a VM that have never run.
     pub fn clear(&mut self) {
         self.frames.clear();

@@ -9,6 +9,7 @@ use lg_platform::PAGE_SIZE;
 
 use crate::error::Kind;
 use crate::layout::*;
+use crate::polling::mailbox;
 use crate::region::Region;
 
 const OUT_IMM8: u8 = 0xe6; // out %al, $imm8
@@ -24,6 +25,9 @@ pub fn install(system: &Region, kind: Kind) {
     write_io_bitmap(system, kind);
     write_exception_stubs(system);
     write_syscall_stub(system);
+    if kind == Kind::Pvm {
+        mailbox::install(system);
+    }
 }
 
 fn write_descriptors(system: &Region) {

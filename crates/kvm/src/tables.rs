@@ -507,6 +507,7 @@ pub fn install_kernel_area(system: &Region, kind: Kind) {
             SYSCALL_PAGE => user,
             STUB_PAGE => 0,
             STACK_PAGE => WRITABLE | NO_EXECUTE,
+            MAILBOX_PAGE if kind == Kind::Pvm => user | WRITABLE | NO_EXECUTE,
             _ => NO_EXECUTE,
         };
         let entry = system_gpa(page) | PRESENT | ACCESSED | DIRTY | rights;

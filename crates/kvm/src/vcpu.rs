@@ -23,15 +23,19 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use kvm_bindings::{
-    KVM_EXIT_INTERNAL_ERROR, Msrs, Xsave, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr, kvm_xcrs,
+    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_OUT,
+    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, Msrs, Xsave, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_xcr,
+    kvm_xcrs,
 };
-use kvm_ioctls::{Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, SyncReg, VcpuFd, VmFd};
 use lg_platform::{Access, Context, PlatformError, Regs, Trap, USER_END, UserAddr, Vector};
 
 use crate::error::{Context as _, Kind, StartError};
 use crate::flags;
 use crate::fpu::{self, Format};
 use crate::layout::*;
+use crate::polling::mailbox::{self, Mailbox, Within};
+use crate::polling::{Poller, Polling, Seen, runner};
 use crate::region::Region;
 
 const CR0: u64 = 0x8005_0033; // PG AM WP NE ET MP PE
@@ -149,15 +153,21 @@ struct Resident {
 
 /// What came back from one run.
 enum Exit {
+    /// A system call, by the mailbox: the guest has not left.
+    Mail,
     Io(u8, u16),
     Halt,
     Interrupted,
 }
 
-const DIRECTION_OUT: u8 = 1;
+const DIRECTION_OUT: u8 = KVM_EXIT_IO_OUT as u8;
 
 /// The virtual CPU.
 pub struct Vcpu {
+    /// Dropped before the descriptor that its thread runs.
+    poller: Option<Poller>,
+    /// What went wrong where nobody could be told.
+    failed: Option<PlatformError>,
     fd: VcpuFd,
     kind: Kind,
     format: Format,
@@ -174,7 +184,13 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// Makes the vCPU of a VM whose memslots are there, with the address space at `cr3` to begin in.
-    pub fn new(vm: &VmFd, features: &Features, kind: Kind, cr3: u64) -> Result<Vcpu, StartError> {
+    pub fn new(
+        vm: &VmFd,
+        features: &Features,
+        kind: Kind,
+        polling: Polling,
+        cr3: u64,
+    ) -> Result<Vcpu, StartError> {
         if kind == Kind::Ordinary
             && let Some(feature) = features.missing
         {
@@ -216,7 +232,11 @@ impl Vcpu {
         let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..kvm_xcrs::default() };
         xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: features.format.xcr0 };
         fd.set_xcrs(&xcrs).at_start("KVM_SET_XCRS")?;
-        set_msrs(&fd)?;
+        let lstar = match kind {
+            Kind::Ordinary => SYSCALL_STUB,
+            Kind::Pvm => mailbox::MAILBOX_STUB,
+        };
+        set_msrs(&fd, lstar)?;
         share_the_hosts_tsc(&fd);
         fd.set_sync_valid_reg(SyncReg::Register);
         if kind == Kind::Pvm {
@@ -228,6 +248,9 @@ impl Vcpu {
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))
             .at_start("the XSAVE buffer")?;
         Ok(Vcpu {
+            // Elsewhere an exit takes no longer than a second thread's attention.
+            poller: (kind == Kind::Pvm && polling != Polling::Never).then(|| Poller::new(polling)),
+            failed: None,
             fd,
             kind,
             format: features.format,
@@ -248,7 +271,13 @@ impl Vcpu {
     /// Makes the thread and the address space the ones that the next run is for.
     ///
     /// `flush_tlb` also makes the processor forget what it knows of the address space.
-    pub fn load(&mut self, context: &Context, cr3: u64, flush_tlb: bool) -> Result<(), PlatformError> {
+    pub fn load(
+        &mut self,
+        context: &Context,
+        cr3: u64,
+        flush_tlb: bool,
+        system: &Region,
+    ) -> Result<(), PlatformError> {
         let regs = &context.regs;
         let (same_bases, same_fpu) = match &self.resident {
             Some(resident) if resident.id == context.id() => {
@@ -266,13 +295,20 @@ impl Vcpu {
             }
             _ => (false, false),
         };
+        let new_space = cr3 != self.sregs.cr3 || flush_tlb;
+        if !same_fpu || !same_bases || new_space {
+            self.leave(system);
+        }
+        if self.resident.as_ref().is_some_and(|resident| resident.id != context.id()) && self.poller.is_some()
+        {
+            Mailbox::new(system).clear();
+        }
         if !same_fpu {
             self.format.sanitise(&context.fpu.0, fpu::area_bytes(&mut self.xsave));
             // SAFETY: the buffer is as long as KVM_CAP_XSAVE2 says, which is what KVM reads.
             unsafe { self.fd.set_xsave2(&self.xsave) }.at_run("KVM_SET_XSAVE")?;
             self.last_fpu.clone_from(&context.fpu.0);
         }
-        let new_space = cr3 != self.sregs.cr3 || flush_tlb;
         // CR3 can be written along with the other special registers. But hardware KVM may then take down
         // all it has built for the guest (its own page tables, before Linux 6.4), so there the guest does
         // it, in ring 0, once it has an address space to do it in.
@@ -310,11 +346,12 @@ impl Vcpu {
     }
 
     /// Brings the lazy state of the context up to date, if it is in the vCPU.
-    pub fn sync(&mut self, context: &mut Context) -> Result<(), PlatformError> {
+    pub fn sync(&mut self, context: &mut Context, system: &Region) -> Result<(), PlatformError> {
         match &self.resident {
             Some(resident) if resident.id == context.id() && !resident.synced => {}
             _ => return Ok(()),
         }
+        self.leave(system);
         let sregs = self.special_registers()?;
         // SAFETY: the buffer is as long as KVM_CAP_XSAVE2 says, which is what KVM writes.
         unsafe { self.fd.get_xsave2(&mut self.xsave) }.at_run("KVM_GET_XSAVE2")?;
@@ -349,12 +386,12 @@ impl Vcpu {
     /// A KVM_RUN that returns before it enters the guest.
     pub fn bare_run(&mut self) -> io::Result<()> {
         self.fd.set_kvm_immediate_exit(1);
-        let result = match self.fd.run() {
-            Err(error) if error.errno() != libc::EINTR => Err(error.into()),
-            _ => Ok(()),
-        };
+        let errno = runner::kvm_run(self.fd.as_raw_fd());
         self.fd.set_kvm_immediate_exit(0);
-        result
+        match errno {
+            0 | libc::EINTR => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 
     /// Runs the loaded thread until it traps. `regs.rip` must be below [`USER_END`]. `code` reads a byte of
@@ -366,8 +403,20 @@ impl Vcpu {
         code: &dyn Fn(u64) -> Option<u8>,
     ) -> Result<Trap, PlatformError> {
         assert!(regs.rip < USER_END.0);
-        self.prepare(regs, system);
-        match self.run_once()? {
+        let exit = self.enter(regs, system)?;
+        self.trap(exit, regs, system, code)
+    }
+
+    /// Tells what it is that the guest came out with, and takes its registers.
+    fn trap(
+        &mut self,
+        exit: Exit,
+        regs: &mut Regs,
+        system: &Region,
+        code: &dyn Fn(u64) -> Option<u8>,
+    ) -> Result<Trap, PlatformError> {
+        match exit {
+            Exit::Mail => Ok(syscall(regs, &Mailbox::new(system).registers())),
             Exit::Io(DIRECTION_OUT, port) => {
                 let raw = self.fd.sync_regs().regs;
                 if self.is_syscall(port, raw.rip)? {
@@ -394,6 +443,79 @@ impl Vcpu {
                 self.own_instruction(regs, &raw, raw.rip, None)
             }
             Exit::Interrupted => self.interrupted(regs, system),
+        }
+    }
+
+    /// How many system calls came without an exit.
+    pub fn polled_calls(&self) -> u64 {
+        self.poller.as_ref().map_or(0, |poller| poller.calls)
+    }
+
+    /// Whether the guest made a system call without leaving, and waits for the answer.
+    pub fn is_waiting(&self) -> bool {
+        self.poller.as_ref().is_some_and(|poller| poller.waiting)
+    }
+
+    /// Sets the signals that end a run.
+    pub fn watch_for(&mut self, interrupting: &[i32]) {
+        if let Some(poller) = &mut self.poller {
+            poller.interrupting = interrupting.to_vec();
+        }
+    }
+
+    /// Sets the guest going with these registers, until something comes of it.
+    fn enter(&mut self, regs: &Regs, system: &Region) -> Result<Exit, PlatformError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if self.is_waiting() {
+            let poller = self.poller.as_mut().expect("somebody waits");
+            let can_return = regs.rflags == flags::sanitise(regs.rflags) && mailbox::can_return(regs);
+            if can_return && !poller.is_wanted() && Mailbox::new(system).answer(regs) {
+                poller.waiting = false;
+                return self.poll(system);
+            }
+            self.leave(system);
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+        }
+        self.prepare(regs, system);
+        let vcpu = self.fd.as_raw_fd();
+        // SAFETY: the poller is dropped before the descriptor is closed.
+        let polled = self.poller.as_mut().is_some_and(|poller| unsafe { poller.begin(vcpu, system) });
+        if polled {
+            return self.poll(system);
+        }
+        let Some(poller) = &mut self.poller else { return self.run_once() };
+        poller.entered();
+        let exit = self.run_once()?;
+        let is_call = matches!(exit, Exit::Io(DIRECTION_OUT, port) if port == u16::from(PORT_SYSCALL));
+        if let Some(poller) = &mut self.poller {
+            poller.came_out(is_call);
+        }
+        Ok(exit)
+    }
+
+    /// Looks into the mailbox while the other thread runs the vCPU.
+    fn poll(&mut self, system: &Region) -> Result<Exit, PlatformError> {
+        let poller = self.poller.as_mut().expect("only with a poller is there anything to poll");
+        match poller.watch(system) {
+            Seen::Call => Ok(Exit::Mail),
+            Seen::Exit(errno) => self.exit(errno),
+            // This thread goes on with it.
+            Seen::Nothing => self.run_once(),
+        }
+    }
+
+    /// Makes a guest leave that waits for the answer to a system call. Its registers are those of the context
+    /// already, and whatever else it comes out with is of no interest.
+    pub fn leave(&mut self, system: &Region) {
+        let Some(poller) = self.poller.as_mut().filter(|poller| poller.waiting) else { return };
+        let errno = poller.dismiss(system);
+        let left = self.exit(errno).and_then(|exit| self.trap(exit, &mut Regs::default(), system, &|_| None));
+        if let Err(error) = left {
+            self.failed = Some(error);
         }
     }
 
@@ -462,28 +584,44 @@ impl Vcpu {
 
     /// One KVM_RUN.
     fn run_once(&mut self) -> Result<Exit, PlatformError> {
-        let unexpected = match self.fd.run() {
-            Ok(VcpuExit::IoOut(port, _)) => return Ok(Exit::Io(DIRECTION_OUT, port)),
-            Ok(VcpuExit::IoIn(port, _)) => return Ok(Exit::Io(0, port)),
-            Ok(VcpuExit::Hlt) => return Ok(Exit::Halt),
-            Ok(VcpuExit::Intr) => return Ok(Exit::Interrupted),
-            Err(error) if error.errno() == libc::EINTR => return Ok(Exit::Interrupted),
-            Err(error) => {
-                return Err(PlatformError::Host { call: "KVM_RUN", source: error.into() });
+        let errno = runner::kvm_run(self.fd.as_raw_fd());
+        self.exit(errno)
+    }
+
+    /// Tells how a KVM_RUN ended that returned `errno`, 0 for success.
+    fn exit(&mut self, errno: i32) -> Result<Exit, PlatformError> {
+        match errno {
+            0 => {}
+            libc::EINTR => return Ok(Exit::Interrupted),
+            errno => {
+                let source = io::Error::from_raw_os_error(errno);
+                return Err(PlatformError::Host { call: "KVM_RUN", source });
             }
-            Ok(VcpuExit::MmioRead(address, _) | VcpuExit::MmioWrite(address, _)) => {
+        }
+        let run = self.fd.get_kvm_run();
+        let exit = run.__bindgen_anon_1;
+        let reason = match run.exit_reason {
+            KVM_EXIT_IO => {
+                // SAFETY: the exit reason says that this member of the union was written.
+                let io = unsafe { exit.io };
+                return Ok(Exit::Io(io.direction, io.port));
+            }
+            KVM_EXIT_HLT => return Ok(Exit::Halt),
+            KVM_EXIT_INTR => return Ok(Exit::Interrupted),
+            KVM_EXIT_MMIO => {
+                // SAFETY: as above.
+                let address = unsafe { exit.mmio.phys_addr };
                 return Err(PlatformError::UnbackedMemory { address });
             }
-            Ok(VcpuExit::Shutdown) => return Err(PlatformError::Shutdown),
-            Ok(VcpuExit::FailEntry(reason, cpu)) => {
+            KVM_EXIT_SHUTDOWN => return Err(PlatformError::Shutdown),
+            KVM_EXIT_FAIL_ENTRY => {
+                // SAFETY: as above.
+                let entry = unsafe { exit.fail_entry };
+                let (cpu, reason) = (entry.cpu, entry.hardware_entry_failure_reason);
                 format!("entry failed on processor {cpu}, hardware reason {reason:#x}")
             }
-            Ok(VcpuExit::InternalError) => String::new(),
-            Ok(other) => format!("{other:?}"),
-        };
-        let reason = match unexpected.is_empty() {
-            true => self.internal_error(),
-            false => unexpected,
+            KVM_EXIT_INTERNAL_ERROR => self.internal_error(),
+            other => format!("exit reason {other}"),
         };
         Err(PlatformError::Unexpected { reason })
     }
@@ -623,6 +761,10 @@ impl Vcpu {
                 self.place = if ring == 3 { Place::User } else { Place::KernelAfterSyscall };
                 Ok(syscall(regs, &raw))
             }
+            rip if ring == 3 && self.kind == Kind::Pvm && mailbox::within(rip).is_some() => {
+                self.place = Place::User;
+                Ok(interrupted_within(mailbox::within(rip), regs, &raw, Mailbox::new(system)))
+            }
             rip if ring == 3 => {
                 // In user code. If it went somewhere in the kernel area its next step faults.
                 let undelivered = self.take_undelivered_exception()?;
@@ -654,6 +796,16 @@ impl Vcpu {
                 }
             },
         }
+    }
+}
+
+/// A signal ended the run in the mailbox's stub.
+fn interrupted_within(within: Option<Within>, regs: &mut Regs, raw: &kvm_regs, mailbox: Mailbox<'_>) -> Trap {
+    match within {
+        Some(Within::Before) => syscall(regs, raw),
+        Some(Within::Waiting) if mailbox.state() != mailbox::DONE => syscall(regs, &mailbox.registers()),
+        // The thread has not run since it was given its registers.
+        _ => Trap::Interrupted,
     }
 }
 
@@ -731,11 +883,11 @@ fn data_segment(selector: u16) -> kvm_segment {
     }
 }
 
-fn set_msrs(fd: &VcpuFd) -> Result<(), StartError> {
+fn set_msrs(fd: &VcpuFd, lstar: u64) -> Result<(), StartError> {
     let entry = |index, data| kvm_msr_entry { index, data, ..kvm_msr_entry::default() };
     let msrs = [
         entry(MSR_STAR, u64::from(KERNEL_SS) << 48 | u64::from(KERNEL_CS) << 32),
-        entry(MSR_LSTAR, SYSCALL_STUB),
+        entry(MSR_LSTAR, lstar),
         entry(MSR_FMASK, FMASK),
     ];
     let count = msrs.len();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use lg_kvm::{KvmConfig, alarm_signal};
+use lg_kvm::{KvmConfig, Polling, alarm_signal};
 use lg_platform::{Platform, Prot, Trap, Vector};
 
 guest_code!(spin: "2: inc rbx", "jmp 2b", "nop", "nop", "nop", "syscall");
@@ -44,7 +44,12 @@ fn take(signal: i32) -> bool {
 fn a_pending_signal_of_the_vmm_keeps_the_guest_from_running_until_it_is_taken() {
     let signal = libc::SIGUSR1;
     block(&[signal]);
-    let config = KvmConfig { interrupting_signals: vec![signal], ..KvmConfig::new(64 << 20) };
+    let config = KvmConfig {
+        interrupting_signals: vec![signal],
+        // A guest whose calls take no exit makes a few more.
+        polling: Polling::Never,
+        ..KvmConfig::new(64 << 20)
+    };
     let Some(mut guest) = guest_with(config, spin()) else { return };
     for place in 0..4 {
         // From each place the virtual CPU can be in.

@@ -225,6 +225,12 @@ pub trait Platform {
     /// Returns the memory that page tables and address spaces take now, in bytes.
     fn table_bytes(&self) -> u64;
 
+    /// How many system calls [`Platform::switch`] returned for which the virtual CPU did not leave the guest. Zero where
+    /// there is no such way.
+    fn calls_without_exit(&self) -> u64 {
+        0
+    }
+
     /// The processor features of CPUID leaf 1, register EDX, as guest code sees them (`AT_HWCAP`).
     fn hwcap(&self) -> u64;
 

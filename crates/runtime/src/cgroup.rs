@@ -21,7 +21,8 @@ const CPU_PERIOD_US: u64 = 100_000;
 pub struct CgroupLimits {
     /// Memory of the host, page tables and kernel memory included, in bytes.
     pub memory_bytes: Option<u64>,
-    /// Processes and threads of the host. Each sandbox is one process, and a thread of KVM's.
+    /// Processes and threads of the host. Each sandbox is one process, a thread of KVM's, and on PVM, while it makes many
+    /// system calls, a second thread of its own.
     pub processes: Option<u64>,
     /// Processors: 1.5 is one and a half.
     pub cpus: Option<f64>,

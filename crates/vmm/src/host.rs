@@ -17,14 +17,15 @@ pub enum Side {
 /// Forks this process. The new one is a child of this one's parent (CLONE_PARENT), which sees its end as it sees this
 /// one's: a template's forks belong to the runtime and outlive the template.
 ///
-/// Must be called while this process has one thread, which holds for every vmm.
+/// Must be called while no other thread of this process holds a lock. A vmm has at most one more thread, which runs the
+/// virtual CPU and takes none.
 pub fn fork_sibling() -> io::Result<Side> {
     // SAFETY: zeros are valid for this plain structure: no flags, no stack of its own, nothing to write back.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = libc::CLONE_PARENT as u64;
     // With CLONE_PARENT the exit signal must be 0: it is the one that this process has (clone(2)).
-    // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork(2). The process has a
-    // single thread, so no lock is held by anybody who is not there in the child; glibc keeps no state per
+    // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork(2). No
+    // lock is held by anybody who is not there in the child, as the caller says; glibc keeps no state per
     // process that is used here (its cached thread id serves only pthread_kill and the like).
     let answer = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     match answer {

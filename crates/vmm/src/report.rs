@@ -47,8 +47,9 @@ pub fn process(summary: lg_kernel::operator::ProcessSummary) -> lg_control::Proc
 pub fn collect(kernel: &Kernel, stats: &mut Stats) {
     let counted = kernel.stats();
     stats.syscalls.clear();
+    stats.polled_syscalls = kernel.calls_without_exit();
     stats.exits = Exits {
-        syscalls: counted.syscall_exits,
+        syscalls: counted.syscall_traps.saturating_sub(stats.polled_syscalls),
         page_faults: counted.fault_exits,
         exceptions: counted.exception_exits,
         interrupts: counted.interrupt_exits,

@@ -128,6 +128,11 @@ pub(crate) fn thread_cpu_ns() -> u64 {
     host_ns(HostClock::ThreadCPUTime)
 }
 
+/// Returns the processor time that this host process has used with all its threads, in ns.
+pub(crate) fn process_cpu_ns() -> u64 {
+    host_ns(HostClock::ProcessCPUTime)
+}
+
 fn host_ns(clock: HostClock) -> u64 {
     let now = clock_gettime(clock);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64

@@ -4,6 +4,6 @@ mod clock;
 mod pause;
 mod timers;
 
-pub(crate) use clock::thread_cpu_ns;
 pub use clock::{Clock, ClockId, VdsoTime};
+pub(crate) use clock::{process_cpu_ns, thread_cpu_ns};
 pub use timers::{IntervalTimer, IntervalTimers, Timer, Timers};

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use lg_kvm::{Hardware, KvmConfig, KvmPlatform, StartError};
+use lg_kvm::{Hardware, KvmConfig, KvmPlatform, Polling, StartError};
 use lg_platform::{
     Context, Frame, FrameStore, PAGE_SIZE, Platform, Prot, Regs, SpaceId, Trap, UserAddr, UserRange, Vector,
 };
@@ -64,7 +64,12 @@ pub fn guest(code: &[u8]) -> Option<Guest> {
 }
 
 pub fn guest_with(config: KvmConfig, code: &[u8]) -> Option<Guest> {
-    let platform = match KvmPlatform::new(config) {
+    // All tests hold for polled system calls as well, which this is to show.
+    let polling = match std::env::var_os("LG_KVM_TEST_POLLING") {
+        Some(_) if config.polling == Polling::default() => Polling::Always,
+        _ => config.polling,
+    };
+    let platform = match KvmPlatform::new(KvmConfig { polling, ..config }) {
         Ok(platform) => platform,
         Err(error @ (StartError::Absent { .. } | StartError::Forbidden { .. })) => {
             eprintln!("SKIPPED: this test needs /dev/kvm: {error}");
