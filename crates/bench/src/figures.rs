@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
@@ -105,7 +105,11 @@ impl Figures {
         table.load_style(TABLE_STYLE);
         table.set_header(["figure", "median", "p95", "unit", "target", "", "command"]);
         for figure in &self.figures {
-            let number = |x: f64| if x >= 100.0 { format!("{x:.0}") } else { format!("{x:.2}") };
+            let number = |x: f64| match x {
+                100.0.. => format!("{x:.0}"),
+                0.1.. => format!("{x:.2}"),
+                _ => format!("{x:.3}"),
+            };
             table.add_row([
                 figure.name.clone(),
                 number(figure.summary.p50),
@@ -153,16 +157,8 @@ impl FiguresConfig {
     }
 
     fn measure(&self, stop: &Stop) -> Result<Figures> {
-        let timestamp = crate::report::seconds(jiff::Timestamp::now());
         let kvm = (self.kvm)().context("cannot make a virtual machine")?;
-        let mut figures = Figures {
-            timestamp,
-            schema: "luminaguard.figures/1".to_owned(),
-            environment: Environment::look("sandbox", Some(kvm.kind)),
-            interrupted: false,
-            figures: Vec::new(),
-            skipped: Vec::new(),
-        };
+        let mut figures = Figures::begin(Environment::look("sandbox", Some(kvm.kind)));
         let progress = Progress::new(3);
         progress.begin("whole processes");
         self.whole_processes(&mut figures, stop)?;
@@ -321,7 +317,26 @@ impl FiguresConfig {
 }
 
 impl Figures {
-    fn add(&mut self, name: &str, command: &str, unit: &'static str, samples: Vec<f64>, target: Option<f64>) {
+    /// Returns none yet.
+    pub(crate) fn begin(environment: Environment) -> Figures {
+        Figures {
+            timestamp: crate::report::seconds(jiff::Timestamp::now()),
+            schema: "luminaguard.figures/1".to_owned(),
+            environment,
+            interrupted: false,
+            figures: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        command: &str,
+        unit: &'static str,
+        samples: Vec<f64>,
+        target: Option<f64>,
+    ) {
         let Some(summary) = Summary::of(&samples) else { return };
         let passed = target.map(|target| summary.p50 <= target);
         let (name, command) = (name.to_owned(), command.to_owned());
@@ -329,9 +344,26 @@ impl Figures {
     }
 }
 
-/// The number that `command` prints, in seconds after `scale`: a time by the clock of the program itself. It must agree with
-/// the host's clock: never longer than the whole process took, and not shorter by more than a second.
+/// What [`time_inside`] answers, where the rest of the process takes less than a second.
 fn own_time(command: &mut Command, scale: f64) -> Result<f64> {
+    let started = Instant::now();
+    let seconds = time_inside(command, scale)?;
+    ensure_clocks_agree(seconds + 1.0 >= started.elapsed().as_secs_f64(), seconds, started.elapsed())?;
+    Ok(seconds)
+}
+
+fn ensure_clocks_agree(agree: bool, inside: f64, whole: std::time::Duration) -> Result<()> {
+    ensure!(
+        agree,
+        "the clock in the sandbox disagrees: {inside} s inside, {:.0} ms in all outside",
+        ms(whole)
+    );
+    Ok(())
+}
+
+/// The number that `command` prints, in seconds after `scale`: a time by the clock of the program itself. By the host's clock
+/// the whole process must not have taken less.
+pub(crate) fn time_inside(command: &mut Command, scale: f64) -> Result<f64> {
     let started = Instant::now();
     let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
     let whole = started.elapsed();
@@ -339,9 +371,7 @@ fn own_time(command: &mut Command, scale: f64) -> Result<f64> {
     ensure!(output.status.success(), "the program failed ({}): {}", output.status, errors.trim());
     let text = String::from_utf8_lossy(&output.stdout);
     let seconds = scale * text.trim().parse::<f64>().with_context(|| format!("not a number: {text:?}"))?;
-    if seconds <= 0.0 || seconds > whole.as_secs_f64() || seconds + 1.0 < whole.as_secs_f64() {
-        bail!("the clock in the sandbox disagrees: {seconds} s inside, {:.0} ms in all outside", ms(whole));
-    }
+    ensure_clocks_agree(seconds > 0.0 && seconds <= whole.as_secs_f64(), seconds, whole)?;
     Ok(seconds)
 }
 
@@ -365,14 +395,7 @@ mod tests {
 
     #[test]
     fn a_figure_passes_by_its_median() {
-        let mut figures = Figures {
-            timestamp: String::new(),
-            schema: String::new(),
-            environment: Environment::look("sandbox", None),
-            interrupted: false,
-            figures: Vec::new(),
-            skipped: Vec::new(),
-        };
+        let mut figures = Figures::begin(Environment::look("sandbox", None));
         figures.add("a", "a", "ms", vec![1.0, 2.0, 30.0], Some(2.0));
         figures.add("none", "none", "ms", Vec::new(), Some(2.0));
         assert!(figures.targets_hold() && figures.figures.len() == 1);

@@ -7,6 +7,7 @@
 //!   and `lives`: forks of a warm template, with the floors of the machine in the same run. Each answers a [`Finding`].
 //! - [`ChaosConfig::run`] is `bench chaos`: agents at work while their host is mistreated.
 //! - [`FiguresConfig::run`] is `luminaguard bench figures`: single programs in a sandbox against the same natively.
+//! - [`ProgramsConfig::run`] is `luminaguard bench programs`: what programs do inside one sandbox, against the same natively.
 //! - [`PeersConfig::run`] is `luminaguard bench peers`: one program in a sandbox, and in other ways to isolate it.
 //! - [`OverloadConfig::run`] is `luminaguard bench overload`: more sandboxes are asked for than there is room for.
 //!
@@ -38,6 +39,7 @@ mod lives;
 mod overload;
 mod peers;
 mod proc;
+mod programs;
 mod progress;
 mod random;
 mod report;
@@ -71,6 +73,7 @@ pub use overload::{
     OVERLOAD_ROW, OverloadConfig, OverloadFinding, OverloadRow, RowSamples, Scarce, overload_row,
 };
 pub use peers::{PeerFigure, PeerProgram, PeersConfig, PeersFinding};
+pub use programs::ProgramsConfig;
 pub use scale::{Arrival, Criteria, Extras, ScaleConfig, ScaleOutcome};
 pub use scenario::Scenario;
 pub use schema::{

@@ -408,6 +408,7 @@ mod tests {
             &["bench", "lives"],
             &["bench", "chaos"],
             &["bench", "figures"],
+            &["bench", "programs"],
             &["bench", "peers"],
             &["bench", "overload"],
         ];

@@ -5,14 +5,15 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use lg_bench::{
     Backend, BareVm, Bench, CHAOS_RUNTIME, ChaosConfig, ClaimConfig, CompareConfig, Criteria, Extras,
-    FaultKind, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig,
-    OverloadConfig, PeerProgram, PeersConfig, ScaleConfig, Scarce, Scenario, Sides, SpawnConfig,
+    FaultKind, Figures, FiguresConfig, Finding, ForkConfig, Interrupted, KvmProbe, KvmSample, LivesConfig,
+    OverloadConfig, PeerProgram, PeersConfig, ProgramsConfig, ScaleConfig, Scarce, Scenario, Sides,
+    SpawnConfig,
 };
 use lg_runtime::{Launcher, TemplateSpec};
 
 use crate::bench_args::{
     BenchVerb, ChaosOptions, CompareOptions, FiguresOptions, Output, OverloadOptions, PeersOptions,
-    ProgramName, ScaleOptions, ScarceName, SpawnOptions, TemplateName,
+    ProgramName, ProgramsOptions, ScaleOptions, ScarceName, SpawnOptions, TemplateName,
 };
 use crate::complain;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(verb: BenchVerb) -> Result<u8> {
         BenchVerb::Chaos(options) => chaos(options),
         BenchVerb::Compare(options) => compare(options),
         BenchVerb::Figures(options) => figures(&options),
+        BenchVerb::Programs(options) => programs(&options),
         BenchVerb::Peers(options) => peers(&options),
         BenchVerb::Overload(options) => overload(&options),
     };
@@ -182,14 +184,30 @@ fn figures(options: &FiguresOptions) -> Result<u8> {
     let config =
         FiguresConfig { luminaguard: std::env::current_exe()?, rounds: options.rounds, kvm: bare_vm };
     let figures = config.run()?;
-    writeln!(std::io::stdout().lock(), "{}", figures.table())?;
+    tell(&figures, &options.output)?;
+    Ok(u8::from(options.check && !figures.targets_hold()))
+}
+
+fn programs(options: &ProgramsOptions) -> Result<u8> {
     if let Some(path) = &options.output.json {
-        lg_bench::write_json(path, &figures)?;
+        lg_bench::check_json_path(path)?;
+    }
+    let (luminaguard, rounds, only) = (std::env::current_exe()?, options.rounds, options.only.clone());
+    let figures = ProgramsConfig { luminaguard, rounds, only, kvm: bare_vm }.run()?;
+    tell(&figures, &options.output)?;
+    Ok(u8::from(options.check && figures.figures.iter().any(|figure| figure.passed == Some(false))))
+}
+
+/// Prints figures and writes them where they are wanted.
+fn tell(figures: &Figures, output: &Output) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{}", figures.table())?;
+    if let Some(path) = &output.json {
+        lg_bench::write_json(path, figures)?;
     }
     if figures.interrupted {
         return Err(Interrupted.into());
     }
-    Ok(u8::from(options.check && !figures.targets_hold()))
+    Ok(())
 }
 
 fn peers(options: &PeersOptions) -> Result<u8> {

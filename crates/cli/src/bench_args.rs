@@ -51,6 +51,8 @@ pub(crate) enum BenchVerb {
     Compare(CompareOptions),
     /// Measure single programs in a sandbox against the same natively
     Figures(FiguresOptions),
+    /// Measure what programs do inside one sandbox: shells, interpreters, compilers, databases
+    Programs(ProgramsOptions),
     /// Measure one program as a process, in LuminaGuard, and in the other sandboxes that are installed
     ///
     /// They take turns: bubblewrap (bwrap), crun, runc, and gVisor (runsc). What is not installed is skipped, and the
@@ -303,6 +305,28 @@ pub(crate) struct CompareOptions {
     /// What the binaries measure
     #[arg(last = true, value_name = "VERB", requires = "binary")]
     pub(crate) words: Vec<String>,
+}
+
+/// The options of `bench programs`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Programs that are not installed are skipped, and named. Where runsc is installed, it runs them as well.\n\nExit status: 0, or with --check 1 if a target is missed; 125 if the run could not be done, 130 if it was interrupted."
+)]
+pub(crate) struct ProgramsOptions {
+    /// How often each program is run
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    pub(crate) rounds: usize,
+
+    /// Only programs whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
+
+    /// Exit with status 1 when a target is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 /// The options of `bench figures`.

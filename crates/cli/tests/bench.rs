@@ -339,6 +339,21 @@ fn figures_are_measured_and_written() {
 }
 
 #[test]
+fn programs_are_measured_natively_and_in_a_sandbox() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("found.json");
+    succeeds(bench(&["programs", "--rounds", "1", "--only", "bash", "--json"]).arg(&path));
+    let found: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let names: Vec<&str> =
+        found["figures"].as_array().unwrap().iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"bash -c :, native") && names.contains(&"bash -c :, sandbox"), "{names:?}");
+    let output = bench(&["programs", "--only", "no such"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there are: fork and exit; "));
+}
+
+#[test]
 fn every_scenario_is_done_by_two_agents() {
     needs_kvm!();
     for scenario in ["shell", "files", "cpu", "think", "tools", "network"] {
