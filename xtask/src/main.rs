@@ -2,6 +2,7 @@
 
 mod ci;
 mod ordinary_kvm;
+mod suite;
 mod syscalls;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,11 @@ verbs:
   ordinary-kvm [program...]   run the tests that need KVM, and the programs given (static binaries), on
                               ordinary KVM inside an emulated machine; needs qemu-system-x86 and either a
                               Debian kernel installed or apt-get to download one
+  suite NAME [group...]       run a suite that others wrote natively and in sandboxes, and compare: `cpython`, by
+                              module, or `stress-ng`, by class. Needs /dev/kvm and the release build; see
+                              docs/suites.md
+      --quick                 leave out what takes long
+      --json FILE             write the results to a file, too
 ";
 
 fn main() -> ExitCode {
@@ -36,6 +42,7 @@ fn run() -> anyhow::Result<ExitCode> {
         ["syscalls"] => syscalls::run(syscalls::Mode::Write),
         ["syscalls", "--check"] => syscalls::run(syscalls::Mode::Check),
         ["ordinary-kvm", programs @ ..] => ordinary_kvm::run(programs.iter().map(PathBuf::from).collect()),
+        ["suite", words @ ..] => suite::run(words),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)
