@@ -7,7 +7,7 @@ use std::rc::Rc;
 use lg_abi::{Errno, Ucred};
 
 use super::rights::Rights;
-use super::{Address, Net};
+use super::{Address, Net, PacketFields};
 use crate::mm::{Sink, Source};
 use crate::task::{Stop, Wait, WaitQueue};
 
@@ -29,6 +29,8 @@ pub struct Outgoing {
     pub creds: Ucred,
     /// The sender's address, for datagrams.
     pub from: Option<Address>,
+    /// The header of the packet, for datagrams.
+    pub fields: PacketFields,
 }
 
 /// What was received.
@@ -46,6 +48,8 @@ pub struct Incoming {
     pub creds: Ucred,
     /// Where it is from, if its sender has an address.
     pub from: Option<Address>,
+    /// The header of the packet, for datagrams.
+    pub fields: PacketFields,
 }
 
 struct Packet {
@@ -220,7 +224,8 @@ impl Channel {
         let got = source.take(&mut data);
         data.truncate(got);
         if got > 0 {
-            let sent = Outgoing { rights: std::mem::take(&mut sent.rights), creds: sent.creds, from: None };
+            let rights = std::mem::take(&mut sent.rights);
+            let sent = Outgoing { rights, creds: sent.creds, ..Outgoing::default() };
             self.push(Packet { data, read: 0, sent });
         }
         got
@@ -321,7 +326,8 @@ impl Channel {
             Taking::Take => std::mem::take(&mut packet.sent.rights),
         };
         let (creds, from) = (packet.sent.creds, packet.sent.from.clone());
-        let incoming = Incoming { stored, whole, faulted: stored < want, rights, creds, from };
+        let fields = packet.sent.fields;
+        let incoming = Incoming { stored, whole, faulted: stored < want, rights, creds, from, fields };
         if taking == Taking::Take {
             packets.pop_front();
             self.uncount(whole, whole + OVERHEAD);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lg_abi::{Errno, Ucred};
 
 use super::address::Given;
-use super::socket::{Bound, State};
+use super::socket::{Attempt, Bound, State};
 use super::stream::Framing;
 use super::{Address, Channel, Family, Kind, Listener, Socket, Stream, UnixName, credentials_of, inet, unix};
 use crate::task::{Stop, Wait};
@@ -86,7 +86,8 @@ pub fn listen(cx: &FsContext<'_>, socket: &Rc<Socket>, backlog: usize) -> Result
 
 /// Connects a socket.
 ///
-/// Errors: those of connect(2); blocks while too many connections wait at the other side.
+/// Errors: those of connect(2); EINPROGRESS where a TCP connection may not be waited for, though it is made or
+/// refused at once; blocks while too many connections wait at the other side.
 pub fn connect(
     cx: &FsContext<'_>,
     fs: &FsState,
@@ -106,6 +107,12 @@ pub fn connect(
             Ok(())
         }
         (_, Given::Unspecified) => Err(Errno::EINVAL.into()),
+        (State::Connected(_) | State::Idle, _) if socket.attempt.get() != Attempt::None => {
+            match socket.attempt.replace(Attempt::None) {
+                Attempt::Failed => Err(socket.take_error().unwrap_or(Errno::ECONNABORTED).into()),
+                Attempt::Made | Attempt::None => Ok(()),
+            }
+        }
         (State::Connected(_), to) => {
             if let Given::Address(Address::Unix(name)) = &to {
                 unix::find(cx, fs, socket.kind, name)?;
@@ -115,7 +122,7 @@ pub fn connect(
         (State::Listening(_), _) if socket.family == Family::Unix => Err(Errno::EINVAL.into()),
         (State::Listening(_), _) => Err(Errno::EISCONN.into()),
         (State::Idle, Given::Address(Address::Unix(name))) => connect_unix(cx, fs, socket, &name),
-        (State::Idle, Given::Address(Address::Inet(to))) => connect_tcp(cx, socket, to, patience),
+        (State::Idle, Given::Address(Address::Inet(to))) => begin_tcp(cx, socket, to, patience),
     }
 }
 
@@ -125,7 +132,33 @@ fn disconnect(socket: &Socket) {
         stream.resets_on_close.set(true);
     }
     *socket.peer.borrow_mut() = None;
+    socket.attempt.set(Attempt::None);
     socket.set_state(State::Idle);
+}
+
+/// Connects a TCP socket. Who may not wait learns the outcome later, as on Linux, where even the loopback answers
+/// only after the call.
+fn begin_tcp(
+    cx: &FsContext<'_>,
+    socket: &Rc<Socket>,
+    to: SocketAddr,
+    patience: Patience,
+) -> Result<(), Stop> {
+    let outcome = connect_tcp(cx, socket, to, patience);
+    let attempt = match outcome {
+        Ok(()) => Attempt::Made,
+        Err(Stop::Errno(Errno::ECONNREFUSED)) => Attempt::Failed,
+        Err(_) => return outcome,
+    };
+    if patience == Patience::Waits {
+        return outcome;
+    }
+    socket.attempt.set(attempt);
+    if attempt == Attempt::Failed {
+        socket.error.set(Some(Errno::ECONNREFUSED));
+        socket.wake_all();
+    }
+    Err(Errno::EINPROGRESS.into())
 }
 
 fn connect_datagrams(

@@ -159,10 +159,15 @@ impl Datagrams {
     ) -> Result<usize, Stop> {
         let me = socket.counted_self().ok_or(Errno::ENOTCONN)?;
         let local = bind_any(cx, &me)?;
-        let ip = if local.ip().is_unspecified() { inet::source_of(to.ip()) } else { local.ip() };
+        let ip = match sent.fields.from {
+            Some(asked) => asked,
+            None if local.ip().is_unspecified() => inet::source_of(to.ip()),
+            None => local.ip(),
+        };
         let from = SocketAddr::new(ip, local.port());
         let len = source.left();
-        let Some(receiver) = socket.net.datagrams_at(to, from).and_then(|socket| socket.datagrams()) else {
+        let Some(receiver) = socket.net.datagrams_at(socket, to, from).and_then(|socket| socket.datagrams())
+        else {
             // Whoever is connected hears that nobody is there.
             if self.inet_peer().is_some() {
                 socket.error.set(Some(Errno::ECONNREFUSED));
@@ -171,6 +176,7 @@ impl Datagrams {
             return Ok(source.take(&mut vec![0; len]));
         };
         sent.from = Some(Address::Inet(from));
+        sent.fields = sent.fields.completed(&socket.options, to.ip());
         match receiver.inbox.push_packet(source, sent) {
             Ok(len) => Ok(len),
             // There is no room: it is lost.

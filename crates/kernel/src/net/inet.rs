@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 use lg_abi::raw::general::CAP_NET_BIND_SERVICE;
-use lg_abi::raw::net::{IPPROTO_IPV6, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET};
+use lg_abi::raw::net::{IPPROTO_IPV6, IPPROTO_UDPLITE, IPV6_V6ONLY, SO_REUSEADDR, SO_REUSEPORT, SOL_SOCKET};
 
 use super::{Family, Kind, Net, Socket};
 use crate::vfs::FsContext;
@@ -120,13 +120,14 @@ fn may_share(new: &Socket, old: &Socket, purpose: Purpose) -> bool {
 pub struct BoundPort {
     net: Rc<Net>,
     kind: Kind,
+    protocol: u32,
     port: u16,
     id: u64,
 }
 
 impl Drop for BoundPort {
     fn drop(&mut self) {
-        let mut bound = self.net.ports(self.kind).bound.borrow_mut();
+        let mut bound = self.net.ports(self.kind, self.protocol).bound.borrow_mut();
         if let Some(entries) = bound.get_mut(&self.port) {
             entries.retain(|entry| entry.id != self.id);
             if entries.is_empty() {
@@ -137,8 +138,12 @@ impl Drop for BoundPort {
 }
 
 impl Net {
-    fn ports(&self, kind: Kind) -> &Ports {
-        if kind == Kind::Datagram { &self.udp } else { &self.tcp }
+    fn ports(&self, kind: Kind, protocol: u32) -> &Ports {
+        match kind {
+            Kind::Datagram if protocol == IPPROTO_UDPLITE as u32 => &self.udp_lite,
+            Kind::Datagram => &self.udp,
+            Kind::Stream | Kind::SeqPacket => &self.tcp,
+        }
     }
 
     /// Returns the socket that listens at an address: of several the one with the fewest connections that wait.
@@ -151,9 +156,14 @@ impl Net {
         listening.min_by_key(|(waiting, _)| *waiting).map(|(_, socket)| socket)
     }
 
-    /// Returns the socket that gets a datagram.
-    pub(super) fn datagrams_at(&self, to: SocketAddr, from: SocketAddr) -> Option<Rc<Socket>> {
-        let sockets = self.udp.at(to);
+    /// Returns the socket that gets a datagram of `sender`.
+    pub(super) fn datagrams_at(
+        &self,
+        sender: &Socket,
+        to: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<Rc<Socket>> {
+        let sockets = self.ports(sender.kind, sender.protocol).at(to);
         let peer = |socket: &Rc<Socket>| socket.datagrams().and_then(|datagrams| datagrams.inet_peer());
         let connected = sockets.iter().find(|socket| peer(socket) == Some(from));
         connected.or_else(|| sockets.iter().find(|socket| peer(socket).is_none())).cloned()
@@ -193,7 +203,7 @@ pub fn bind(
     if !is_local(wanted.ip()) {
         return Err(Errno::EADDRNOTAVAIL);
     }
-    let ports = net.ports(socket.kind);
+    let ports = net.ports(socket.kind, socket.protocol);
     let port = match wanted.port() {
         0 => ports.free_ephemeral(socket, place).ok_or(Errno::EADDRINUSE)?,
         port if port < FIRST_UNPRIVILEGED && !cx.creds.has_capability(CAP_NET_BIND_SERVICE) => {
@@ -206,12 +216,12 @@ pub fn bind(
     ports.next_id.set(id + 1);
     let entry = Entry { id, place, socket: Rc::downgrade(socket) };
     ports.bound.borrow_mut().entry(port).or_default().push(entry);
-    let bound = BoundPort { net: net.clone(), kind: socket.kind, port, id };
+    let bound = BoundPort { net: net.clone(), kind: socket.kind, protocol: socket.protocol, port, id };
     Ok((SocketAddr::new(wanted.ip(), port), bound))
 }
 
 /// Says whether an address is the sandbox's own: it has only a loopback.
-fn is_local(ip: IpAddr) -> bool {
+pub fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 

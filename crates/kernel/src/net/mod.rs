@@ -25,6 +25,7 @@ mod files;
 mod inet;
 mod listener;
 mod options;
+mod packet;
 mod rights;
 mod socket;
 mod stream;
@@ -35,8 +36,10 @@ pub use channel::{Channel, Incoming, Outgoing};
 pub use connect::{Patience, accept, bind, connect, listen, new_pair};
 pub use datagram::Datagrams;
 pub use files::{as_socket, new_socket};
+pub use inet::is_local;
 pub use listener::{Listener, SOMAXCONN};
 pub use options::{OptionName, Options};
+pub use packet::PacketFields;
 pub use rights::Rights;
 pub use socket::{Destination, Kind, ReceiveFlags, Socket};
 pub use stream::{Direction, Stream};
@@ -60,6 +63,8 @@ pub struct Net {
     names: Names,
     tcp: Ports,
     udp: Ports,
+    /// UDP-Lite (RFC 3828) has ports of its own. Over a loopback that damages nothing it is UDP by another name.
+    udp_lite: Ports,
     flight: Flight,
     bytes: Rc<Quota>,
 }
@@ -71,6 +76,7 @@ impl Net {
             names: Names::default(),
             tcp: Ports::new(),
             udp: Ports::new(),
+            udp_lite: Ports::new(),
             flight: Flight::default(),
             bytes: Rc::new(Quota::new(TOTAL_BYTES)),
         })

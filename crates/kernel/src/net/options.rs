@@ -17,6 +17,13 @@ const SOCKET: u32 = linux::SOL_SOCKET;
 const TCP: u32 = linux::IPPROTO_TCP as u32;
 const IP: u32 = linux::IPPROTO_IP as u32;
 const IPV6: u32 = linux::IPPROTO_IPV6 as u32;
+const UDP_LITE: u32 = linux::IPPROTO_UDPLITE as u32;
+
+/// Options of RFC 3828 (linux/udp.h).
+const UDPLITE_SEND_CSCOV: u32 = 10;
+const UDPLITE_RECV_CSCOV: u32 = 11;
+/// The header of UDP-Lite, which is always covered, in bytes.
+const UDPLITE_HEADER: i32 = 8;
 
 /// SO_SNDBUF and SO_RCVBUF of a new socket.
 const DEFAULT_SPACE: usize = 212_992;
@@ -34,6 +41,7 @@ enum Of {
     Ip,
     Ipv6,
     Tcp,
+    UdpLite,
 }
 
 /// What may be set.
@@ -43,6 +51,10 @@ enum Value {
     Flag,
     /// A number from the first to the last.
     Range(i32, i32),
+    /// The same, or -1 for the default.
+    RangeOrDefault(i32, i32),
+    /// How many bytes a checksum covers: 0 for all, and else no less than the header.
+    Coverage,
 }
 
 struct Row {
@@ -79,6 +91,9 @@ static ROWS: &[Row] = &[
     row(TCP, linux::TCP_NOTSENT_LOWAT, Of::Tcp, Value::Range(i32::MIN, i32::MAX), -1),
     row(IP, linux::IP_TOS, Of::Ip, Value::Range(0, 255), 0),
     row(IP, linux::IP_TTL, Of::Ip, Value::Range(1, 255), 64),
+    row(IP, linux::IP_PKTINFO, Of::Ip, Value::Flag, 0),
+    row(IP, linux::IP_RECVTTL, Of::Ip, Value::Flag, 0),
+    row(IP, linux::IP_RECVTOS, Of::Ip, Value::Flag, 0),
     row(IP, linux::IP_MTU_DISCOVER, Of::Ip, Value::Range(0, 5), 1),
     row(IP, linux::IP_RECVERR, Of::Ip, Value::Flag, 0),
     row(IP, linux::IP_FREEBIND, Of::Ip, Value::Flag, 0),
@@ -86,12 +101,17 @@ static ROWS: &[Row] = &[
     row(IP, linux::IP_MULTICAST_TTL, Of::Ip, Value::Range(0, 255), 1),
     row(IP, linux::IP_MULTICAST_LOOP, Of::Ip, Value::Flag, 1),
     row(IPV6, linux::IPV6_V6ONLY, Of::Ipv6, Value::Flag, 0),
-    row(IPV6, linux::IPV6_UNICAST_HOPS, Of::Ipv6, Value::Range(0, 255), 64),
-    row(IPV6, linux::IPV6_MULTICAST_HOPS, Of::Ipv6, Value::Range(0, 255), 1),
+    row(IPV6, linux::IPV6_UNICAST_HOPS, Of::Ipv6, Value::RangeOrDefault(0, 255), 64),
+    row(IPV6, linux::IPV6_MULTICAST_HOPS, Of::Ipv6, Value::RangeOrDefault(0, 255), 1),
     row(IPV6, linux::IPV6_MULTICAST_LOOP, Of::Ipv6, Value::Flag, 1),
     row(IPV6, linux::IPV6_MTU_DISCOVER, Of::Ipv6, Value::Range(0, 5), 1),
     row(IPV6, linux::IPV6_RECVERR, Of::Ipv6, Value::Flag, 0),
-    row(IPV6, linux::IPV6_TCLASS, Of::Ipv6, Value::Range(0, 255), 0),
+    row(IPV6, linux::IPV6_TCLASS, Of::Ipv6, Value::RangeOrDefault(0, 255), 0),
+    row(IPV6, linux::IPV6_RECVPKTINFO, Of::Ipv6, Value::Flag, 0),
+    row(IPV6, linux::IPV6_RECVHOPLIMIT, Of::Ipv6, Value::Flag, 0),
+    row(IPV6, linux::IPV6_RECVTCLASS, Of::Ipv6, Value::Flag, 0),
+    row(UDP_LITE, UDPLITE_SEND_CSCOV, Of::UdpLite, Value::Coverage, 0),
+    row(UDP_LITE, UDPLITE_RECV_CSCOV, Of::UdpLite, Value::Coverage, 0),
 ];
 
 /// The options of a socket.
@@ -99,6 +119,7 @@ static ROWS: &[Row] = &[
 pub struct Options {
     family: Family,
     kind: Kind,
+    protocol: u32,
     /// Those that were set.
     numbers: RefCell<BTreeMap<OptionName, i32>>,
     /// SO_SNDBUF and SO_RCVBUF, in bytes.
@@ -114,10 +135,11 @@ pub struct Options {
 
 impl Options {
     /// Returns the options of a new socket.
-    pub fn new(family: Family, kind: Kind) -> Options {
+    pub fn new(family: Family, kind: Kind, protocol: u32) -> Options {
         Options {
             family,
             kind,
+            protocol,
             numbers: RefCell::default(),
             send_space: Cell::new(DEFAULT_SPACE),
             receive_space: Cell::new(DEFAULT_SPACE),
@@ -135,6 +157,7 @@ impl Options {
                     Of::Unix => self.family == Family::Unix,
                     Of::Ip => self.family != Family::Unix,
                     Of::Ipv6 => self.family == Family::Inet6,
+                    Of::UdpLite => self.family != Family::Unix && self.protocol == UDP_LITE,
                     Of::Tcp => self.family != Family::Unix && self.kind == Kind::Stream,
                 }
         };
@@ -158,10 +181,18 @@ impl Options {
     ///
     /// Errors: ENOPROTOOPT, EINVAL.
     pub fn set(&self, name: OptionName, value: i32) -> Result<(), Errno> {
-        let value = match self.row(name)?.value {
+        let row = self.row(name)?;
+        let value = match row.value {
             Value::Flag => i32::from(value != 0),
-            Value::Range(first, last) if (first..=last).contains(&value) => value,
-            Value::Range(..) => return Err(Errno::EINVAL),
+            Value::Range(first, last) | Value::RangeOrDefault(first, last)
+                if (first..=last).contains(&value) =>
+            {
+                value
+            }
+            Value::RangeOrDefault(..) if value == -1 => row.default,
+            Value::Range(..) | Value::RangeOrDefault(..) => return Err(Errno::EINVAL),
+            Value::Coverage if value == 0 => 0,
+            Value::Coverage => value.clamp(UDPLITE_HEADER, i32::from(u16::MAX)),
         };
         self.numbers.borrow_mut().insert(name, value);
         Ok(())

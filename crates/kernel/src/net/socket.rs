@@ -72,6 +72,17 @@ pub(super) enum State {
     Datagrams(Rc<Datagrams>),
 }
 
+/// How far the connection is that a connect(2) without waiting began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Attempt {
+    /// There is none, or its outcome was told.
+    None,
+    /// It is there; the next connect(2) says so.
+    Made,
+    /// It was refused.
+    Failed,
+}
+
 /// What keeps a socket's name or port.
 pub(super) enum Bound {
     /// A name of unix(7).
@@ -99,6 +110,7 @@ pub struct Socket {
     pub(super) counted: RefCell<Option<Counted>>,
     /// What went wrong, told once.
     pub(super) error: Cell<Option<Errno>>,
+    pub(super) attempt: Cell<Attempt>,
     /// Woken when there is something to receive or to accept.
     pub(super) readable: Rc<WaitQueue>,
     /// Woken when there is room to send.
@@ -109,7 +121,7 @@ pub struct Socket {
 impl Socket {
     /// Returns a socket without a name and without a peer.
     pub fn new(net: &Rc<Net>, family: Family, kind: Kind, protocol: u32) -> Rc<Socket> {
-        Socket::with_options(net, Options::new(family, kind), (family, kind, protocol))
+        Socket::with_options(net, Options::new(family, kind, protocol), (family, kind, protocol))
     }
 
     /// Returns such a socket with these options.
@@ -136,6 +148,7 @@ impl Socket {
             bound: RefCell::default(),
             counted: RefCell::default(),
             error: Cell::new(None),
+            attempt: Cell::new(Attempt::None),
             readable,
             writable,
             me: me.clone(),
@@ -211,7 +224,14 @@ impl Socket {
         }
     }
 
-    /// Returns the address of its peer (getpeername(2)).
+    /// Returns the address of its peer as long as there is a connection (getpeername(2)).
+    ///
+    /// Errors: ENOTCONN.
+    pub fn connected_peer(&self) -> Result<Address, Errno> {
+        if self.stream().is_some_and(|stream| stream.is_over()) { Err(Errno::ENOTCONN) } else { self.peer() }
+    }
+
+    /// Returns the address of its peer, even one that is gone.
     ///
     /// Errors: ENOTCONN.
     pub fn peer(&self) -> Result<Address, Errno> {
@@ -240,7 +260,9 @@ impl Socket {
                 stream.send(source, sent)
             }
             State::Datagrams(datagrams) => datagrams.send(cx, self, source, sent, to),
-            State::Idle | State::Listening(_) if !is_unix => Err(Errno::EPIPE.into()),
+            State::Idle | State::Listening(_) if !is_unix => {
+                Err(self.error.take().unwrap_or(Errno::EPIPE).into())
+            }
             _ if self.kind == Kind::Stream && to.is_some() => Err(Errno::EOPNOTSUPP.into()),
             _ => Err(Errno::ENOTCONN.into()),
         }
@@ -272,6 +294,7 @@ impl Socket {
             State::Idle | State::Listening(_) if self.family == Family::Unix && self.kind == Kind::Stream => {
                 Err(Errno::EINVAL.into())
             }
+            State::Idle if self.attempt.get() == Attempt::Failed => Ok(Incoming::default()),
             State::Idle | State::Listening(_) => Err(Errno::ENOTCONN.into()),
         }
     }
@@ -320,6 +343,9 @@ impl Socket {
     /// Returns what could be done now.
     pub(super) fn ready_for(&self) -> Readiness {
         let ready = match self.state() {
+            State::Idle if self.attempt.get() == Attempt::Failed => {
+                Readiness::READABLE | Readiness::WRITABLE | Readiness::RDHUP | Readiness::HUP
+            }
             State::Idle => Readiness::WRITABLE | Readiness::HUP,
             State::Listening(listener) => listener.readiness(),
             State::Connected(stream) => stream.readiness(),

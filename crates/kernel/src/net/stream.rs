@@ -180,6 +180,11 @@ impl Stream {
         }
     }
 
+    /// Says whether a TCP connection is no more: it was broken off.
+    pub fn is_over(&self) -> bool {
+        self.transport == Transport::Tcp && (self.rx.is_reset() || self.broken.get())
+    }
+
     fn is_read_shut(&self) -> bool {
         self.read_shut.get() || self.rx.is_writer_closed()
     }

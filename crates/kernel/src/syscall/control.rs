@@ -9,6 +9,7 @@ use lg_abi::{CmsgHdr, Errno, Ucred};
 
 use super::Ctx;
 use super::fd::install;
+use super::packet::put_fields;
 use crate::net::{Family, Incoming, Outgoing, Rights, Socket};
 use crate::vfs::FileDescription;
 
@@ -21,32 +22,48 @@ const MAX_FILES: usize = 253;
 const MAX_CONTROL: u64 = 131_072;
 const HEADER: usize = size_of::<CmsgHdr>();
 
-/// Reads the control messages of something that is sent through a unix socket.
+/// A control message that was copied in.
+pub(super) struct ControlMessage {
+    pub level: u32,
+    pub kind: u32,
+    pub data: Vec<u8>,
+}
+
+/// Copies control messages in.
 ///
-/// Errors: EINVAL for lengths or types that can not be; EBADF; EPERM for the credentials of others; ETOOMANYREFS
-/// when more files are on their way than RLIMIT_NOFILE; ENOBUFS, EFAULT.
-pub(super) fn read_control(ctx: &Ctx<'_>, addr: u64, len: u64, outgoing: &mut Outgoing) -> Result<(), Errno> {
+/// Errors: EINVAL for lengths that can not be; ENOBUFS, EFAULT.
+pub(super) fn read_messages(ctx: &Ctx<'_>, addr: u64, len: u64) -> Result<Vec<ControlMessage>, Errno> {
+    let mut messages = Vec::new();
     if addr == 0 || len == 0 {
-        return Ok(());
+        return Ok(messages);
     }
     if len > MAX_CONTROL {
         return Err(Errno::ENOBUFS);
     }
     let mut bytes = vec![0; len as usize];
     ctx.read_bytes(addr, &mut bytes)?;
-    let mut files = Vec::new();
     let mut rest = bytes.as_slice();
     while let Ok((header, _)) = CmsgHdr::read_from_prefix(rest) {
         let len = usize::try_from(header.len).unwrap_or(usize::MAX);
-        let data = rest.get(HEADER..len).ok_or(Errno::EINVAL)?;
-        if header.level == SOL_SOCKET {
-            match header.kind {
-                SCM_RIGHTS => read_files(ctx, data, &mut files)?,
-                SCM_CREDENTIALS => outgoing.creds = read_credentials(ctx, data)?,
-                _ => return Err(Errno::EINVAL),
-            }
-        }
+        let data = rest.get(HEADER..len).ok_or(Errno::EINVAL)?.to_vec();
+        messages.push(ControlMessage { level: header.level, kind: header.kind, data });
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+/// Reads the control messages of something that is sent through a unix socket.
+///
+/// Errors: EINVAL for lengths or types that can not be; EBADF; EPERM for the credentials of others; ETOOMANYREFS
+/// when more files are on their way than RLIMIT_NOFILE; ENOBUFS, EFAULT.
+pub(super) fn read_control(ctx: &Ctx<'_>, addr: u64, len: u64, outgoing: &mut Outgoing) -> Result<(), Errno> {
+    let mut files = Vec::new();
+    for message in read_messages(ctx, addr, len)?.iter().filter(|message| message.level == SOL_SOCKET) {
+        match message.kind {
+            SCM_RIGHTS => read_files(ctx, &message.data, &mut files)?,
+            SCM_CREDENTIALS => outgoing.creds = read_credentials(ctx, &message.data)?,
+            _ => return Err(Errno::EINVAL),
+        }
     }
     if files.is_empty() {
         return Ok(());
@@ -118,14 +135,14 @@ impl ControlWriter {
     }
 
     /// Writes a message, or as much of it as there is room for.
-    fn put(&mut self, ctx: &Ctx<'_>, kind: u32, data: &[u8]) -> Result<(), Errno> {
-        if self.room() == 0 {
+    pub fn put(&mut self, ctx: &Ctx<'_>, (level, kind): (u32, u32), data: &[u8]) -> Result<(), Errno> {
+        if self.len - self.used < HEADER as u64 {
             self.truncated = true;
             return Ok(());
         }
         let len = data.len().min(self.room());
         self.truncated |= len < data.len();
-        let header = CmsgHdr { len: (HEADER + len) as u64, level: SOL_SOCKET, kind };
+        let header = CmsgHdr { len: (HEADER + len) as u64, level, kind };
         let at = self.start.wrapping_add(self.used);
         ctx.write_bytes(at, &[header.as_bytes(), &data[..len]].concat())?;
         let space = (HEADER + len).next_multiple_of(8) as u64;
@@ -144,8 +161,9 @@ pub(super) fn deliver(
     cloexec: u32,
 ) -> Result<(), Errno> {
     if socket.family == Family::Unix && socket.options.is_set(SOL_SOCKET, SO_PASSCRED) {
-        control.put(ctx, SCM_CREDENTIALS, incoming.creds.as_bytes())?;
+        control.put(ctx, (SOL_SOCKET, SCM_CREDENTIALS), incoming.creds.as_bytes())?;
     }
+    put_fields(ctx, socket, incoming.fields, control)?;
     let files = incoming.rights.receive();
     if files.is_empty() {
         return Ok(());
@@ -159,5 +177,5 @@ pub(super) fn deliver(
         }
     }
     control.truncated |= fds.len() < count;
-    if fds.is_empty() { Ok(()) } else { control.put(ctx, SCM_RIGHTS, fds.as_bytes()) }
+    if fds.is_empty() { Ok(()) } else { control.put(ctx, (SOL_SOCKET, SCM_RIGHTS), fds.as_bytes()) }
 }

@@ -7,8 +7,9 @@ use lg_abi::raw::net as linux;
 use lg_abi::{Errno, MmsgHdr, MsgHdr, Signal};
 
 use super::Ctx;
-use super::control::{ControlWriter, deliver, read_control};
+use super::control::{ControlWriter, deliver, read_control, read_messages};
 use super::io::{MAX_VECTORS, read_vectors, span};
+use super::packet::read_fields;
 use super::socket::{OpenSocket, read_address, sleep, write_address};
 use crate::mm::{Source, Span, UserBuffers};
 use crate::net::{
@@ -243,6 +244,15 @@ fn send_message(ctx: &mut Ctx<'_>, open: &OpenSocket, addr: u64, flags: u32, res
     let mut outgoing = plain(ctx);
     if open.socket.family == Family::Unix {
         read_control(ctx, header.control, header.controllen, &mut outgoing)?;
+    } else if open.socket.kind == Kind::Datagram {
+        let messages = read_messages(ctx, header.control, header.controllen)?;
+        let to = match &to {
+            Some(Destination::Inet(to)) => Some(to.ip()),
+            _ => open.socket.datagrams().and_then(|datagrams| datagrams.inet_peer()).map(|peer| peer.ip()),
+        };
+        if let Some(to) = to {
+            outgoing.fields = read_fields(&messages, to)?;
+        }
     }
     if resume > 0 {
         // They went with the first byte.

@@ -18,6 +18,7 @@ mod identity;
 mod io;
 mod memory;
 mod message;
+mod packet;
 mod path;
 mod poll;
 mod process;

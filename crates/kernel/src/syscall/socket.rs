@@ -5,7 +5,8 @@ use std::rc::Rc;
 use lg_abi::Errno;
 use lg_abi::raw::general::{O_CLOEXEC, O_NONBLOCK};
 use lg_abi::raw::net::{
-    AF_UNIX, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM,
+    AF_UNIX, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET,
+    SOCK_STREAM,
 };
 
 use super::Ctx;
@@ -109,6 +110,7 @@ fn unix_kind(number: u32, protocol: u32) -> Result<Kind, Errno> {
 fn inet_kind(number: u32, protocol: u32) -> Result<(Kind, u32), Errno> {
     let (kind, own) = match number {
         SOCK_STREAM => (Kind::Stream, IPPROTO_TCP as u32),
+        SOCK_DGRAM if protocol == IPPROTO_UDPLITE as u32 => (Kind::Datagram, protocol),
         SOCK_DGRAM => (Kind::Datagram, IPPROTO_UDP as u32),
         SOCK_RAW if protocol != 0 => return Err(Errno::EPERM),
         SOCK_RAW => return Err(Errno::EPROTONOSUPPORT),
@@ -256,7 +258,7 @@ pub(super) fn sys_getsockname(ctx: &mut Ctx<'_>, [fd, addr, len_addr, ..]: [u64;
 
 pub(super) fn sys_getpeername(ctx: &mut Ctx<'_>, [fd, addr, len_addr, ..]: [u64; 6]) -> SysResult {
     let open = OpenSocket::of(ctx, fd)?;
-    write_address(ctx, &open.socket.peer()?.write(open.socket.family), addr, len_addr)?;
+    write_address(ctx, &open.socket.connected_peer()?.write(open.socket.family), addr, len_addr)?;
     Ok(0)
 }
 

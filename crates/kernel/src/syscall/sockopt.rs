@@ -12,11 +12,12 @@ use crate::task::SysResult;
 const SOCKET: u32 = linux::SOL_SOCKET;
 
 /// The levels at which a socket can be asked for an option; at another, setting one is ENOPROTOOPT.
-const LEVELS: [u32; 5] = [
+const LEVELS: [u32; 6] = [
     SOCKET,
     linux::IPPROTO_IP as u32,
     linux::IPPROTO_TCP as u32,
     linux::IPPROTO_UDP as u32,
+    linux::IPPROTO_UDPLITE as u32,
     linux::IPPROTO_IPV6 as u32,
 ];
 

@@ -18,6 +18,7 @@ mod files;
 mod identity;
 mod memory;
 mod names;
+mod packets;
 mod pipes;
 mod process;
 mod signals;
@@ -60,6 +61,7 @@ const GROUPS: &[&[Check]] = &[
     exec::CHECKS,
     signals::CHECKS,
     sockets::CHECKS,
+    packets::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
     time::CHECKS,
