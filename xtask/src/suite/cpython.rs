@@ -42,6 +42,8 @@ struct Module {
     name: String,
     #[serde(default)]
     slow: bool,
+    /// In place of those of all modules.
+    resources: Option<String>,
 }
 
 /// The suite `cpython`.
@@ -82,8 +84,10 @@ impl Cpython {
 
     /// The words after the name of the driver, but for the file of results.
     fn arguments(&self, module: &str, selection: Selection<'_>) -> Vec<String> {
+        let own = self.file.modules.iter().find(|entry| entry.name == module);
+        let resources = own.and_then(|entry| entry.resources.as_ref()).unwrap_or(&self.file.resources);
         let mut words: Vec<String> =
-            [module, "-v", "-u", &self.file.resources].iter().map(|word| (*word).to_owned()).collect();
+            [module, "-v", "-u", resources].iter().map(|word| (*word).to_owned()).collect();
         for entry in &self.file.left_out {
             words.extend(["-i".to_owned(), entry.pattern.clone()]);
         }
