@@ -6,6 +6,7 @@
 //! to and from user memory as plain bytes ([`zerocopy`]).
 
 mod errno;
+pub mod ipc;
 mod signal;
 mod structs;
 

@@ -160,6 +160,60 @@ user_structs! {
 
     /// `struct sockaddr_in6` (ipv6(7)); port and address are in network byte order.
     SockaddrIn6, 28 { family: u16, port: [u8; 2], flowinfo: [u8; 4], addr: [u8; 16], scope_id: u32 }
+
+    /// `struct ipc64_perm` (sysvipc(7)).
+    IpcPerm, 48 {
+        key: i32, uid: u32, gid: u32, cuid: u32, cgid: u32, mode: u32, seq: u16, pad0: u16, pad1: u32,
+        unused: [u64; 2],
+    }
+
+    /// `struct shmid64_ds` (shmctl(2)).
+    ShmidDs, 112 {
+        shm_perm: IpcPerm, shm_segsz: u64, shm_atime: i64, shm_dtime: i64, shm_ctime: i64, shm_cpid: u32,
+        shm_lpid: u32, shm_nattch: u64, unused: [u64; 2],
+    }
+
+    /// `struct shminfo64` (shmctl(2) IPC_INFO).
+    Shminfo, 72 { shmmax: u64, shmmin: u64, shmmni: u64, shmseg: u64, shmall: u64, unused: [u64; 4] }
+
+    /// `struct shm_info` (shmctl(2) SHM_INFO).
+    ShmUsage, 48 {
+        used_ids: i32, pad: u32, shm_tot: u64, shm_rss: u64, shm_swp: u64, swap_attempts: u64,
+        swap_successes: u64,
+    }
+
+    /// `struct semid64_ds` (semctl(2)).
+    SemidDs, 104 {
+        sem_perm: IpcPerm, sem_otime: i64, unused1: u64, sem_ctime: i64, unused2: u64, sem_nsems: u64,
+        unused3: [u64; 2],
+    }
+
+    /// `struct seminfo` (semctl(2) IPC_INFO).
+    Seminfo, 40 {
+        semmap: i32, semmni: i32, semmns: i32, semmnu: i32, semmsl: i32, semopm: i32, semume: i32,
+        semusz: i32, semvmx: i32, semaem: i32,
+    }
+
+    /// `struct sembuf` (semop(2)).
+    Sembuf, 6 { sem_num: u16, sem_op: i16, sem_flg: i16 }
+
+    /// `struct msqid64_ds` (msgctl(2)).
+    MsqidDs, 120 {
+        msg_perm: IpcPerm, msg_stime: i64, msg_rtime: i64, msg_ctime: i64, msg_cbytes: u64, msg_qnum: u64,
+        msg_qbytes: u64, msg_lspid: u32, msg_lrpid: u32, unused: [u64; 2],
+    }
+
+    /// `struct msginfo` (msgctl(2) IPC_INFO).
+    Msginfo, 32 {
+        msgpool: i32, msgmap: i32, msgmax: i32, msgmnb: i32, msgmni: i32, msgssz: i32, msgtql: i32,
+        msgseg: u16, pad: u16,
+    }
+
+    /// `struct mq_attr` (mq_getattr(3)).
+    MqAttr, 64 { mq_flags: i64, mq_maxmsg: i64, mq_msgsize: i64, mq_curmsgs: i64, reserved: [i64; 4] }
+
+    /// `struct sigevent` (sigevent(3type)).
+    Sigevent, 64 { sigev_value: u64, sigev_signo: i32, sigev_notify: i32, rest: [u64; 6] }
 }
 
 impl Timespec {

@@ -10,6 +10,7 @@ use lg_platform::{Context, Platform, Regs};
 
 use crate::fs::terminal::Terminal;
 use crate::futex::FutexTable;
+use crate::ipc::Ipc;
 use crate::limits::{LimitError, Limits, Meter};
 use crate::mm::{Frames, Machine, SharedPages};
 use crate::run::End;
@@ -91,6 +92,7 @@ pub struct Kernel {
     pub(crate) idle_since_ns: Option<u64>,
     pub(crate) stats: Stats,
     pub(crate) vfs: Vfs,
+    pub(crate) ipc: Ipc,
     /// The terminal that the standard streams are, if they are one.
     pub(crate) terminal: Option<Rc<Terminal>>,
     pub(crate) boot_id: [u8; 16],
@@ -132,6 +134,7 @@ impl Kernel {
             idle_since_ns: None,
             stats: Stats::default(),
             vfs: Vfs::new(),
+            ipc: Ipc::default(),
             terminal: None,
             boot_id,
             machine,
@@ -279,6 +282,12 @@ impl Kernel {
             procs: self,
             vfs: &self.vfs,
         }
+    }
+
+    /// Returns the time on CLOCK_REALTIME in seconds.
+    pub(crate) fn realtime_sec(&self) -> i64 {
+        let ns = self.clock.monotonic_ns().saturating_add(self.clock.boot_realtime_ns());
+        (ns / Timespec::NS_PER_SEC) as i64
     }
 
     /// Says which terminal the sandbox has: its foreground process group gets the signals of its keys.

@@ -4,8 +4,9 @@
 //! comes here. The kernel is a uniprocessor kernel on one host thread: no locks, no data races.
 //!
 //! [`Kernel::run`] is the main loop. The rooms: [`mm`] memory, [`task`] threads and processes, [`signal`],
-//! [`vfs`] names and open files, [`fs`] file systems, [`net`] sockets, [`time`] clocks and timers, [`syscall`]
-//! the system-call table and its families, [`operator`] what the sandbox's owner can do from outside.
+//! [`vfs`] names and open files, [`fs`] file systems, [`net`] sockets, [`ipc`] System V
+//! IPC, [`time`] clocks and timers, [`syscall`] the system-call table and its families, [`operator`] what the
+//! sandbox's owner can do from outside.
 //!
 //! The guest is hostile. Every number it passes is checked; it gets an errno, a signal or its own end.
 
@@ -13,6 +14,7 @@ pub mod fs;
 mod futex;
 mod identity;
 mod idle;
+pub mod ipc;
 mod kernel;
 mod limits;
 mod loader;

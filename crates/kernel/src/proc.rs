@@ -1,5 +1,6 @@
 //! What `/proc` is told of the processes and of the system.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use lg_abi::{Errno, Rlimit};
 use lg_platform::{PAGE_SIZE, Prot, UserRange};
 
 use crate::Kernel;
+use crate::ipc::Table;
 use crate::mm::{Backing, MemoryManager, UserMemory, VmaFlags};
 use crate::signal::{Disposition, SignalActions};
 use crate::syscall::{RELEASE, VERSION};
@@ -190,11 +192,17 @@ impl ProcSource for Kernel {
             }
             let is_heap = !area.range.intersect(heap).is_empty();
             let (file, label) = match &area.backing {
-                Backing::File { description, .. } => (Some(description.path.clone()), ""),
-                Backing::Kernel(label, _) => (None, *label),
-                Backing::Anonymous if area.flags.contains(VmaFlags::GROWS_DOWN) => (None, "[stack]"),
-                Backing::Anonymous if is_heap => (None, "[heap]"),
-                Backing::Anonymous | Backing::Shared(_) => (None, ""),
+                Backing::File { description, .. } => (Some(description.path.clone()), Cow::Borrowed("")),
+                Backing::Kernel(label, _) => (None, Cow::Borrowed(*label)),
+                Backing::Segment(_, attachment) => {
+                    let key = attachment.segment().permission.get().key;
+                    (None, Cow::Owned(format!("/SYSV{key:08x} (deleted)")))
+                }
+                Backing::Anonymous if area.flags.contains(VmaFlags::GROWS_DOWN) => {
+                    (None, Cow::Borrowed("[stack]"))
+                }
+                Backing::Anonymous if is_heap => (None, Cow::Borrowed("[heap]")),
+                Backing::Anonymous | Backing::Shared(_) => (None, Cow::Borrowed("")),
             };
             let offset = if file.is_some() { area.offset_pages * PAGE_SIZE as u64 } else { 0 };
             MapFacts {
@@ -258,6 +266,10 @@ impl ProcSource for Kernel {
             boot_id: self.boot_id,
             ..SystemFacts::default()
         }
+    }
+
+    fn ipc_table(&self, table: Table) -> String {
+        self.ipc.show(table)
     }
 
     fn set_comm(&self, _tid: u32, _comm: &[u8]) -> Result<(), Errno> {

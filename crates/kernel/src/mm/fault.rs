@@ -165,6 +165,7 @@ impl MemoryManager {
         let (inode, shared) = match &area.backing {
             Backing::File { inode, .. } => (Some(inode), None),
             Backing::Shared(pages) | Backing::Kernel(_, pages) => (None, Some(pages)),
+            Backing::Segment(_, attachment) => (None, Some(&attachment.segment().pages)),
             // A shared area always has an object; an anonymous one is never shared.
             Backing::Anonymous => return self.populate_anonymous(area, page),
         };

@@ -464,7 +464,7 @@ impl MemoryManager {
     pub fn remove(&mut self, range: UserRange) -> Result<(), Errno> {
         let areas: Vec<Vma> = self.areas_in(range).map(|area| area.slice(range)).collect();
         for area in &areas {
-            let Backing::Shared(pages) = &area.backing else { return Err(Errno::EINVAL) };
+            let pages = area.backing.shared_pages().ok_or(Errno::EINVAL)?;
             self.drop_pages(area, area.range);
             pages.remove(area.offset_pages, area.range.pages());
         }

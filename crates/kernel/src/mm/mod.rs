@@ -12,6 +12,7 @@ mod fault;
 mod frames;
 mod frameset;
 mod manager;
+mod segments;
 mod user;
 mod vma;
 

@@ -8,6 +8,7 @@ use lg_abi::Errno;
 use lg_platform::{PAGE_SIZE, Prot, UserAddr, UserRange};
 
 use super::{FrameRef, Frames};
+use crate::ipc::Attachment;
 use crate::vfs::{FileDescription, Inode};
 
 bitflags::bitflags! {
@@ -36,6 +37,8 @@ pub enum Backing {
     Anonymous,
     /// Zeros at first, then one set of pages for everyone (MAP_SHARED | MAP_ANONYMOUS).
     Shared(Rc<SharedPages>),
+    /// A System V shared-memory segment with its id.
+    Segment(u32, Attachment),
     /// A file's contents.
     File {
         /// The inode.
@@ -45,6 +48,17 @@ pub enum Backing {
     },
     /// A page of the kernel's with this name in `/proc/PID/maps`.
     Kernel(&'static str, Rc<SharedPages>),
+}
+
+impl Backing {
+    /// Returns the object of a shared area that no file stands behind.
+    pub fn shared_pages(&self) -> Option<&Rc<SharedPages>> {
+        match self {
+            Backing::Shared(pages) => Some(pages),
+            Backing::Segment(_, attachment) => Some(&attachment.segment().pages),
+            _ => None,
+        }
+    }
 }
 
 /// An area: consecutive pages with the same protection and backing.
@@ -109,6 +123,11 @@ impl SharedPages {
         let page = frames.alloc()?;
         self.pages.borrow_mut().insert(index, page.clone());
         Ok(page)
+    }
+
+    /// Returns the bytes of the pages that have been made.
+    pub fn resident_bytes(&self) -> u64 {
+        self.pages.borrow().len() as u64 * PAGE_SIZE as u64
     }
 
     /// Drops the pages in the range of indices (MADV_REMOVE).

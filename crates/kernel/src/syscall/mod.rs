@@ -16,6 +16,7 @@ mod fd;
 mod futex;
 mod identity;
 mod io;
+mod ipc;
 mod memory;
 mod message;
 mod packet;

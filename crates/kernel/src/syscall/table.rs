@@ -4,8 +4,8 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, memory, message, path, poll, process, random, schedule, signal,
-    socket, sockopt, stat, system, time,
+    event, exec, fd, futex, identity, io, ipc, memory, message, path, poll, process, random, schedule,
+    signal, socket, sockopt, stat, system, time,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -112,9 +112,9 @@ table! {
     msync __NR_msync [Pointer Len Flags] Full => memory::sys_msync;
     mincore __NR_mincore [Pointer Len Pointer] Full => memory::sys_mincore;
     madvise __NR_madvise [Pointer Len Int] Partial("hints are without effect; no MADV_POPULATE") => memory::sys_madvise;
-    shmget __NR_shmget [] Absent("no System V shared memory, semaphores and messages yet");
-    shmat __NR_shmat [] Absent("no System V shared memory, semaphores and messages yet");
-    shmctl __NR_shmctl [] Absent("no System V shared memory, semaphores and messages yet");
+    shmget __NR_shmget [Int Len Octal] Full => ipc::sys_shmget;
+    shmat __NR_shmat [Int Pointer Flags] Full => ipc::sys_shmat;
+    shmctl __NR_shmctl [Int Int Pointer] Full => ipc::sys_shmctl;
     dup __NR_dup [Fd] Full => fd::sys_dup;
     dup2 __NR_dup2 [Fd Fd] Full => fd::sys_dup2;
     pause __NR_pause [] Full => signal::sys_pause;
@@ -147,14 +147,14 @@ table! {
     wait4 __NR_wait4 [Int Pointer Flags Pointer] Full => process::sys_wait4;
     kill __NR_kill [Int Signal] Full => signal::sys_kill;
     uname __NR_uname [] Full => system::sys_uname;
-    semget __NR_semget [] Absent("no System V shared memory, semaphores and messages yet");
-    semop __NR_semop [] Absent("no System V shared memory, semaphores and messages yet");
-    semctl __NR_semctl [] Absent("no System V shared memory, semaphores and messages yet");
-    shmdt __NR_shmdt [] Absent("no System V shared memory, semaphores and messages yet");
-    msgget __NR_msgget [] Absent("no System V shared memory, semaphores and messages yet");
-    msgsnd __NR_msgsnd [] Absent("no System V shared memory, semaphores and messages yet");
-    msgrcv __NR_msgrcv [] Absent("no System V shared memory, semaphores and messages yet");
-    msgctl __NR_msgctl [] Absent("no System V shared memory, semaphores and messages yet");
+    semget __NR_semget [Int Int Octal] Partial("256,000 semaphores in all") => ipc::sys_semget;
+    semop __NR_semop [Int Pointer Int] Partial("what SEM_UNDO keeps belongs to the process, with or without CLONE_SYSVSEM") => ipc::sys_semop;
+    semctl __NR_semctl [Int Int Int Pointer] Full => ipc::sys_semctl;
+    shmdt __NR_shmdt [Pointer] Full => ipc::sys_shmdt;
+    msgget __NR_msgget [Int Octal] Full => ipc::sys_msgget;
+    msgsnd __NR_msgsnd [Int Pointer Len Flags] Partial("16 MiB of messages in all, beyond which ENOMEM") => ipc::sys_msgsnd;
+    msgrcv __NR_msgrcv [Int Pointer Len Len Flags] Full => ipc::sys_msgrcv;
+    msgctl __NR_msgctl [Int Int Pointer] Full => ipc::sys_msgctl;
     fcntl __NR_fcntl [Fd Int Flags] Full => fd::sys_fcntl;
     flock __NR_flock [Fd Flags] Full => fd::sys_flock;
     fsync __NR_fsync [Fd] Full => fd::sys_fsync;
@@ -303,7 +303,7 @@ table! {
     getdents64 __NR_getdents64 [Fd Pointer Len] Full => path::sys_getdents64;
     set_tid_address __NR_set_tid_address [Pointer] Full => process::sys_set_tid_address;
     restart_syscall __NR_restart_syscall [] Absent("no call is made again under this number");
-    semtimedop __NR_semtimedop [] Absent("no System V shared memory, semaphores and messages yet");
+    semtimedop __NR_semtimedop [Int Pointer Int Pointer] Partial("as semop") => ipc::sys_semtimedop;
     fadvise64 __NR_fadvise64 [Fd Len Len Int] Full => fd::sys_fadvise64;
     timer_create __NR_timer_create [] Absent("no POSIX timers yet");
     timer_settime __NR_timer_settime [] Absent("no POSIX timers yet");

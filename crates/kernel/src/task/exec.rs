@@ -195,7 +195,7 @@ impl Kernel {
         self.close_on_exec(tid);
         let Some(task) = self.tasks.get_mut(&tid) else { return };
         comm.truncate(15);
-        task.mm = image.mm;
+        let old = std::mem::replace(&mut task.mm, image.mm);
         task.context.regs = image.regs;
         task.context.fpu = FpuState::default();
         task.comm = comm;
@@ -217,6 +217,7 @@ impl Kernel {
             process.has_execed = true;
             process.dumpable = 1;
         }
+        self.detach_segments(&old, tgid);
     }
 
     /// Opens a program by path, with the checks of execve(2).

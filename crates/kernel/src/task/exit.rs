@@ -159,6 +159,7 @@ impl Kernel {
             done.wake_all();
         }
         self.close_descriptors(&task);
+        self.detach_segments(&task.mm, task.tgid);
         let Some(process) = self.processes.get_mut(&task.tgid) else { return };
         process.used.cpu_ns += task.cpu_ns;
         process.threads.retain(|other| *other != tid);
@@ -182,6 +183,7 @@ impl Kernel {
         if let Some(next_ns) = process.timers.real.next_ns.take() {
             self.timers.remove(next_ns, Timer::Real(tgid));
         }
+        self.undo_semaphores(tgid);
         self.adopt_children_of(tgid);
         if self.main == Some(tgid) {
             self.end = Some(End::Exited(status));

@@ -1,11 +1,13 @@
 //! What `/proc` needs to know of the processes and of the system.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use lg_abi::{Errno, Rlimit};
 
 use super::{FdTable, FsState, Path};
+use crate::ipc::Table;
 
 /// Answers the questions of `/proc` and of file systems about tasks. Nothing here may sleep, and nothing may
 /// tell of the host.
@@ -51,6 +53,9 @@ pub trait ProcSource {
 
     /// Returns the facts about the system.
     fn system(&self) -> SystemFacts;
+
+    /// Returns the text of a file of `/proc/sysvipc`.
+    fn ipc_table(&self, table: Table) -> String;
 
     /// Sets the name of a thread (`/proc/PID/comm`).
     fn set_comm(&self, tid: u32, comm: &[u8]) -> Result<(), Errno>;
@@ -171,7 +176,7 @@ pub struct MapFacts {
     /// The file, for file mappings.
     pub file: Option<Path>,
     /// What is shown where there is no file: `[heap]`, `[stack]`, `[vdso]`; empty for nothing.
-    pub label: &'static str,
+    pub label: Cow<'static, str>,
     /// Resident pages.
     pub rss_pages: u64,
 }

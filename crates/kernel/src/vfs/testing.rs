@@ -61,6 +61,9 @@ impl ProcSource for NoProcs {
     fn system(&self) -> SystemFacts {
         SystemFacts::default()
     }
+    fn ipc_table(&self, _table: crate::ipc::Table) -> String {
+        String::new()
+    }
     fn set_comm(&self, _tid: u32, _comm: &[u8]) -> Result<(), Errno> {
         Err(Errno::ESRCH)
     }

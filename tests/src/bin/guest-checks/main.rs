@@ -24,6 +24,7 @@ mod process;
 mod signals;
 mod sockets;
 mod sys;
+mod sysv;
 mod threads;
 mod time;
 
@@ -68,6 +69,7 @@ const GROUPS: &[&[Check]] = &[
     events::CHECKS,
     identity::CHECKS,
     cpu::CHECKS,
+    sysv::CHECKS,
 ];
 
 fn checks() -> impl Iterator<Item = &'static Check> {

@@ -2,6 +2,7 @@
 
 use super::Kind::{Dir, File, Link, Text};
 use super::{Entry, cpu};
+use crate::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table};
 use crate::vfs::FsContext;
 
 /// Ticks of `/proc` per second: USER_HZ.
@@ -23,9 +24,16 @@ pub(super) static PROC: &[Entry] = &[
     entry("stat", File(stat)),
     entry("swaps", Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     entry("sys", Dir(SYSCTL)),
+    entry("sysvipc", Dir(SYSVIPC)),
     entry("uptime", File(uptime)),
     entry("version", File(version)),
     entry("vmstat", File(vmstat)),
+];
+
+static SYSVIPC: &[Entry] = &[
+    entry("msg", File(|cx| cx.procs.ipc_table(Table::Messages).into_bytes())),
+    entry("sem", File(|cx| cx.procs.ipc_table(Table::Semaphores).into_bytes())),
+    entry("shm", File(|cx| cx.procs.ipc_table(Table::SharedMemory).into_bytes())),
 ];
 
 static SYSCTL: &[Entry] = &[
@@ -58,6 +66,9 @@ static SYSCTL_KERNEL: &[Entry] = &[
     entry("core_pattern", Text("core\n")),
     entry("domainname", Text("(none)\n")),
     entry("hostname", File(|cx| [&cx.procs.system().hostname[..], b"\n"].concat())),
+    entry("msgmax", File(|_| format!("{MSGMAX}\n").into_bytes())),
+    entry("msgmnb", File(|_| format!("{MSGMNB}\n").into_bytes())),
+    entry("msgmni", File(|_| format!("{MSGMNI}\n").into_bytes())),
     entry("ngroups_max", Text("65536\n")),
     entry("osrelease", File(|cx| format!("{}\n", cx.procs.system().release).into_bytes())),
     entry("ostype", Text("Linux\n")),
@@ -68,6 +79,10 @@ static SYSCTL_KERNEL: &[Entry] = &[
     entry("random", Dir(SYSCTL_RANDOM)),
     entry("randomize_va_space", Text("2\n")),
     entry("seccomp", Dir(&[entry("actions_avail", Text("\n"))])),
+    entry("sem", File(|_| format!("{SEMMSL}\t{SEMMNS}\t{SEMOPM}\t{SEMMNI}\n").into_bytes())),
+    entry("shmall", File(|_| format!("{SHMMAX}\n").into_bytes())),
+    entry("shmmax", File(|_| format!("{SHMMAX}\n").into_bytes())),
+    entry("shmmni", File(|_| format!("{SHMMNI}\n").into_bytes())),
     entry("threads-max", File(|cx| format!("{}\n", cx.procs.system().threads_max).into_bytes())),
     entry("unprivileged_userns_clone", Text("0\n")),
     entry("version", File(|cx| format!("{}\n", cx.procs.system().version).into_bytes())),

@@ -57,14 +57,14 @@ impl ProcSource for TwoProcesses {
         }
     }
     fn maps(&self, _pid: u32) -> Option<Vec<MapFacts>> {
-        let map = |file, label| MapFacts {
+        let map = |file, label: &'static str| MapFacts {
             start: 0x1000,
             end: 0x3000,
             prot: PROT_READ | PROT_EXEC,
             shared: false,
             offset: 0x2000,
             file,
-            label,
+            label: label.into(),
             rss_pages: 1,
         };
         Some(vec![map(Some(self.exe.clone()), ""), map(None, "[heap]")])
@@ -96,6 +96,9 @@ impl ProcSource for TwoProcesses {
             boot_id: [0xab; 16],
             ..SystemFacts::default()
         }
+    }
+    fn ipc_table(&self, table: crate::ipc::Table) -> String {
+        format!("{table:?}\n")
     }
     fn set_comm(&self, _tid: u32, comm: &[u8]) -> Result<(), Errno> {
         if comm == b"new" { Ok(()) } else { Err(Errno::EINVAL) }
