@@ -32,6 +32,7 @@ mod stat;
 mod system;
 mod table;
 mod time;
+mod xattr;
 
 pub use ctx::Ctx;
 pub use random::fill_random;

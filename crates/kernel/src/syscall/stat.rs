@@ -1,4 +1,4 @@
-//! Attributes: stat, chmod, chown, times, truncate, statfs, extended attributes.
+//! Attributes: stat, chmod, chown, times, truncate, statfs.
 
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Signal, Statfs, Statx, StatxTimestamp, Timespec, Timeval};
@@ -268,38 +268,4 @@ fn write_statfs(ctx: &Ctx<'_>, path: &Path, to: u64) -> SysResult {
     };
     ctx.copy_out(to, &answer)?;
     Ok(0)
-}
-
-/// No file system here keeps extended attributes: they can be neither set nor read, and lists are empty.
-fn no_xattr(ctx: &Ctx<'_>, path: Result<Path, Errno>, answer: Result<u64, Errno>) -> SysResult {
-    path?.inode().attr(&ctx.fs())?;
-    Ok(answer?)
-}
-
-macro_rules! xattr_calls {
-    ($($name:ident, $flags:expr, $answer:expr;)*) => {$(
-        pub(super) fn $name(ctx: &mut Ctx<'_>, [at, ..]: [u64; 6]) -> SysResult {
-            let flags: Option<u64> = $flags;
-            let path = match flags {
-                Some(flags) => resolve_at(ctx, AT_FDCWD, at, flags),
-                None => ctx.fd(at).map(|description| description.path.clone()),
-            };
-            no_xattr(ctx, path, $answer)
-        }
-    )*};
-}
-
-xattr_calls! {
-    sys_getxattr, Some(0), Err(Errno::EOPNOTSUPP);
-    sys_lgetxattr, Some(NOFOLLOW), Err(Errno::EOPNOTSUPP);
-    sys_fgetxattr, None, Err(Errno::EOPNOTSUPP);
-    sys_setxattr, Some(0), Err(Errno::EOPNOTSUPP);
-    sys_lsetxattr, Some(NOFOLLOW), Err(Errno::EOPNOTSUPP);
-    sys_fsetxattr, None, Err(Errno::EOPNOTSUPP);
-    sys_removexattr, Some(0), Err(Errno::EOPNOTSUPP);
-    sys_lremovexattr, Some(NOFOLLOW), Err(Errno::EOPNOTSUPP);
-    sys_fremovexattr, None, Err(Errno::EOPNOTSUPP);
-    sys_listxattr, Some(0), Ok(0);
-    sys_llistxattr, Some(NOFOLLOW), Ok(0);
-    sys_flistxattr, None, Ok(0);
 }

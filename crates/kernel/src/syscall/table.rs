@@ -5,7 +5,7 @@ use lg_abi::raw::general as linux;
 use super::Ctx;
 use super::{
     event, exec, fd, futex, identity, io, ipc, memory, message, path, poll, process, random, schedule,
-    signal, socket, sockopt, stat, system, time,
+    signal, socket, sockopt, stat, system, time, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -271,18 +271,18 @@ table! {
     security __NR_security [] Absent("obsolete; absent in Linux too");
     gettid __NR_gettid [] Full => process::sys_gettid;
     readahead __NR_readahead [] Full => fd::sys_readahead;
-    setxattr __NR_setxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_setxattr;
-    lsetxattr __NR_lsetxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_lsetxattr;
-    fsetxattr __NR_fsetxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_fsetxattr;
-    getxattr __NR_getxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_getxattr;
-    lgetxattr __NR_lgetxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_lgetxattr;
-    fgetxattr __NR_fgetxattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_fgetxattr;
-    listxattr __NR_listxattr [] Partial("always empty") => stat::sys_listxattr;
-    llistxattr __NR_llistxattr [] Partial("always empty") => stat::sys_llistxattr;
-    flistxattr __NR_flistxattr [] Partial("always empty") => stat::sys_flistxattr;
-    removexattr __NR_removexattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_removexattr;
-    lremovexattr __NR_lremovexattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_lremovexattr;
-    fremovexattr __NR_fremovexattr [] Partial("no file system keeps extended attributes: EOPNOTSUPP") => stat::sys_fremovexattr;
+    setxattr __NR_setxattr [Path Pointer Pointer Len Flags] Partial("user, trusted and security attributes of files in memory and of the image; other file systems and namespaces: EOPNOTSUPP") => xattr::sys_setxattr;
+    lsetxattr __NR_lsetxattr [Path Pointer Pointer Len Flags] Partial("user, trusted and security attributes of files in memory and of the image; other file systems and namespaces: EOPNOTSUPP") => xattr::sys_lsetxattr;
+    fsetxattr __NR_fsetxattr [Fd Pointer Pointer Len Flags] Partial("user, trusted and security attributes of files in memory and of the image; other file systems and namespaces: EOPNOTSUPP") => xattr::sys_fsetxattr;
+    getxattr __NR_getxattr [Path Pointer Pointer Len] Partial("as setxattr; those that the image's own files have are not shown") => xattr::sys_getxattr;
+    lgetxattr __NR_lgetxattr [Path Pointer Pointer Len] Partial("as setxattr; those that the image's own files have are not shown") => xattr::sys_lgetxattr;
+    fgetxattr __NR_fgetxattr [Fd Pointer Pointer Len] Partial("as setxattr; those that the image's own files have are not shown") => xattr::sys_fgetxattr;
+    listxattr __NR_listxattr [Path Pointer Len] Partial("as getxattr") => xattr::sys_listxattr;
+    llistxattr __NR_llistxattr [Path Pointer Len] Partial("as getxattr") => xattr::sys_llistxattr;
+    flistxattr __NR_flistxattr [Fd Pointer Len] Partial("as getxattr") => xattr::sys_flistxattr;
+    removexattr __NR_removexattr [Path Pointer] Partial("as setxattr") => xattr::sys_removexattr;
+    lremovexattr __NR_lremovexattr [Path Pointer] Partial("as setxattr") => xattr::sys_lremovexattr;
+    fremovexattr __NR_fremovexattr [Fd Pointer] Partial("as setxattr") => xattr::sys_fremovexattr;
     tkill __NR_tkill [Int Signal] Full => signal::sys_tkill;
     time __NR_time [] Full => time::sys_time;
     futex __NR_futex [Pointer Int Int Pointer Pointer Int] Partial("no priority inheritance (FUTEX_LOCK_PI and its family: ENOSYS)") => futex::sys_futex;

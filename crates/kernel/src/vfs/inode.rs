@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use lg_abi::{Errno, Stat, Timespec};
 
+use super::xattr::XattrStore;
 use super::{ProcSource, Vfs};
 use crate::mm::{FrameRef, Frames, UserMemory};
 use crate::task::{Credentials, HostEvent, Stop, Tid, WaitQueue};
@@ -228,6 +229,11 @@ pub trait Inode: Any {
     /// Tells the inode that page `index` was stored to through a shared mapping. Call it while the page is
     /// still held: when a mapping goes away, at msync(2), and whenever else the stores should become lasting.
     fn page_dirtied(&self, index: u64) {}
+
+    /// Returns where the extended attributes are kept, `None` on a file system without.
+    fn xattrs(&self) -> Option<&dyn XattrStore> {
+        None
+    }
 
     /// Returns the space and the number of inodes of the file system.
     fn space(&self, cx: &FsContext<'_>) -> FsSpace {

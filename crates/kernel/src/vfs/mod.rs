@@ -30,6 +30,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod walk;
+pub mod xattr;
 
 pub use dentry::Dentry;
 pub use description::{DirFile, FileDescription, PathFile};

@@ -27,6 +27,7 @@ mod sys;
 mod sysv;
 mod threads;
 mod time;
+mod xattr;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ const GROUPS: &[&[Check]] = &[
     events::CHECKS,
     identity::CHECKS,
     cpu::CHECKS,
+    xattr::CHECKS,
     sysv::CHECKS,
 ];
 

@@ -14,6 +14,7 @@ mod dir;
 mod node;
 #[cfg(test)]
 mod tests;
+mod xattr;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -35,7 +36,7 @@ pub struct MemLimits {
     /// Pages of contents that differ from the lower layer.
     pub pages: u64,
     /// Units of bookkeeping, some 300 bytes each: one per inode, one per name, one per 512 bytes of a
-    /// symbolic link.
+    /// symbolic link, one per extended attribute and one more per 512 bytes of it.
     pub units: u64,
 }
 

@@ -13,12 +13,14 @@ use lg_abi::{Errno, Timespec};
 use super::MemFs;
 use super::contents::Contents;
 use super::dir::Entries;
+use super::xattr::Xattrs;
 use crate::fs::host::{LowerDir, LowerStat};
 use crate::fs::pipe::Fifo;
 use crate::mm::FrameRef;
 use crate::task::Stop;
 use crate::vfs::ops::without_set_id;
 use crate::vfs::permission::has_capability;
+use crate::vfs::xattr::XattrStore;
 use crate::vfs::{Attr, AttrChange, DirEntry, Extent, File, FsContext, FsSpace, Inode, LinkTarget, NewInode};
 
 /// An inode of the file system in memory.
@@ -36,6 +38,7 @@ pub struct MemNode {
     linkable: Cell<bool>,
     /// Whether it is among the files that hold pages of the lower layer.
     cached: Cell<bool>,
+    pub(super) xattrs: Xattrs,
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +106,7 @@ impl MemNode {
             changed: Cell::new(false),
             linkable: Cell::new(false),
             cached: Cell::new(false),
+            xattrs: Xattrs::default(),
         })
     }
 
@@ -136,6 +140,7 @@ impl MemNode {
             changed: Cell::new(true),
             linkable: Cell::new(false),
             cached: Cell::new(false),
+            xattrs: Xattrs::default(),
         }))
     }
 
@@ -212,7 +217,7 @@ impl MemNode {
         self.change(|meta| (meta.mtime, meta.ctime) = (cx.now, cx.now));
     }
 
-    fn touch_inode(&self, cx: &FsContext<'_>) {
+    pub(super) fn touch_inode(&self, cx: &FsContext<'_>) {
         self.change(|meta| meta.ctime = cx.now);
     }
 
@@ -331,6 +336,10 @@ fn as_node(inode: &Rc<dyn Inode>) -> Result<Rc<MemNode>, Errno> {
 }
 
 impl Inode for MemNode {
+    fn xattrs(&self) -> Option<&dyn XattrStore> {
+        Some(self)
+    }
+
     fn attr(&self, _cx: &FsContext<'_>) -> Result<Attr, Errno> {
         let meta = self.meta.get();
         let (size, blocks, rdev) = match &self.body {
@@ -576,6 +585,7 @@ impl Drop for MemNode {
     /// Drops what is below iteratively: a guest chooses how deep the tree is.
     fn drop(&mut self) {
         self.fs.uncharge_units(self.units);
+        self.xattrs.uncharge(&self.fs);
         if self.from_lower {
             self.fs.uncount_lower_node();
         }
