@@ -162,6 +162,8 @@ impl SigInfo {
     pub const SI_QUEUE: i32 = -1;
     /// Sent by a POSIX timer.
     pub const SI_TIMER: i32 = -2;
+    /// Sent by mq_notify(3).
+    pub const SI_MESGQ: i32 = -3;
     /// Sent by tgkill(2).
     pub const SI_TKILL: i32 = -6;
 

@@ -1,4 +1,5 @@
-//! System V IPC (sysvipc(7)): shared memory, semaphores and messages that processes find by a key.
+//! System V IPC (sysvipc(7)): shared memory, semaphores and messages that processes find by a key; and POSIX message
+//! queues ([`mqueue`]).
 //!
 //! [`Ipc`] holds a table ([`Ids`]) for each of the three kinds. An object belongs to no process: it lives until it is
 //! removed, and a shared-memory segment then until nobody has it attached. What a guest can make grow is counted:
@@ -12,6 +13,7 @@
 
 mod ends;
 mod ids;
+pub mod mqueue;
 mod msg;
 mod permission;
 mod sem;
@@ -19,6 +21,7 @@ mod shm;
 mod show;
 mod undo;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use ids::{Ids, Object};
@@ -67,6 +70,10 @@ pub struct Ipc {
     pub msg: Ids<Queue>,
     /// What semop(2) will undo when processes end.
     pub undo: UndoLists,
+    /// POSIX message queues by name, without a slash.
+    pub queues: BTreeMap<Vec<u8>, Rc<mqueue::MqQueue>>,
+    /// Bytes of these queues by user.
+    pub charges: mqueue::Charges,
     /// Pages of all segments.
     pub shm_pages: Rc<Quota>,
     /// Semaphores of all sets.
@@ -82,6 +89,8 @@ impl Default for Ipc {
             sem: Ids::new(SEMMNI),
             msg: Ids::new(MSGMNI),
             undo: UndoLists::new(UNDO_TOTAL),
+            queues: BTreeMap::new(),
+            charges: mqueue::Charges::default(),
             shm_pages: Rc::new(Quota::new(SHMMAX)),
             semaphores: Rc::new(Quota::new(SEMMNS)),
             message_bytes: Rc::new(Quota::new(MESSAGE_TOTAL)),

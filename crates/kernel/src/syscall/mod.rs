@@ -20,6 +20,7 @@ mod ipc;
 mod memory;
 mod message;
 mod packet;
+mod mqueue;
 mod path;
 mod poll;
 mod process;

@@ -4,7 +4,7 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, memory, message, path, poll, process, random, schedule,
+    event, exec, fd, futex, identity, io, ipc, memory, message, mqueue, path, poll, process, random, schedule,
     signal, socket, sockopt, stat, system, time, xattr,
 };
 use crate::task::SysResult;
@@ -323,12 +323,12 @@ table! {
     mbind __NR_mbind [] Absent("one memory node");
     set_mempolicy __NR_set_mempolicy [] Absent("one memory node");
     get_mempolicy __NR_get_mempolicy [] Absent("one memory node");
-    mq_open __NR_mq_open [] Absent("no POSIX message queues yet");
-    mq_unlink __NR_mq_unlink [] Absent("no POSIX message queues yet");
-    mq_timedsend __NR_mq_timedsend [] Absent("no POSIX message queues yet");
-    mq_timedreceive __NR_mq_timedreceive [] Absent("no POSIX message queues yet");
-    mq_notify __NR_mq_notify [] Absent("no POSIX message queues yet");
-    mq_getsetattr __NR_mq_getsetattr [] Absent("no POSIX message queues yet");
+    mq_open __NR_mq_open [Path Flags Octal Pointer] Full => mqueue::sys_mq_open;
+    mq_unlink __NR_mq_unlink [Path] Full => mqueue::sys_mq_unlink;
+    mq_timedsend __NR_mq_timedsend [Fd Pointer Len Int Pointer] Partial("16 MiB of messages in all, beyond which ENOMEM") => mqueue::sys_mq_timedsend;
+    mq_timedreceive __NR_mq_timedreceive [Fd Pointer Len Pointer Pointer] Full => mqueue::sys_mq_timedreceive;
+    mq_notify __NR_mq_notify [Fd Pointer] Partial("no SIGEV_THREAD, which needs a netlink socket") => mqueue::sys_mq_notify;
+    mq_getsetattr __NR_mq_getsetattr [Fd Pointer Pointer] Full => mqueue::sys_mq_getsetattr;
     kexec_load __NR_kexec_load [] Absent("belongs to the host");
     waitid __NR_waitid [Int Int Pointer Flags Pointer] Partial("no P_PIDFD") => process::sys_waitid;
     add_key __NR_add_key [] Absent("no keyrings");

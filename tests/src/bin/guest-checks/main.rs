@@ -17,6 +17,7 @@ mod exec;
 mod files;
 mod identity;
 mod memory;
+mod mqueue;
 mod names;
 mod packets;
 mod pipes;
@@ -72,6 +73,7 @@ const GROUPS: &[&[Check]] = &[
     cpu::CHECKS,
     xattr::CHECKS,
     sysv::CHECKS,
+    mqueue::CHECKS,
 ];
 
 fn checks() -> impl Iterator<Item = &'static Check> {

@@ -338,7 +338,7 @@ fn sem_operations(r: &mut Report) {
     r.see("no time", timed(id, &[op(0, -100, 0)], 0, 0));
     r.see("in time", timed(id, &[op(0, -1, 0)], 0, 0));
     r.see("bad time", (timed(id, &[op(0, 1, 0)], -1, 0), timed(id, &[op(0, 1, 0)], 0, 1_000_000_000)));
-    r.see("bad address of the time", sys!(SYS_semtimedop, id, &raw const *&op(0, 1, 0), 1, 8));
+    r.see("bad address of the time", sys!(SYS_semtimedop, id, [op(0, 1, 0)].as_ptr(), 1, 8));
     r.see("left", values(id, 3));
     semctl(id, 0, IPC_RMID, 0).unwrap();
 }

@@ -2,7 +2,9 @@
 
 use super::Kind::{Dir, File, Link, Text};
 use super::{Entry, cpu};
-use crate::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table};
+use crate::ipc::{
+    MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table, mqueue,
+};
 use crate::vfs::FsContext;
 
 /// Ticks of `/proc` per second: USER_HZ.
@@ -52,6 +54,16 @@ static SYSCTL_FS: &[Entry] = &[
             let open = cx.vfs.open_files();
             format!("{}\t0\t{}\n", open.used(), open.max()).into_bytes()
         }),
+    ),
+    entry(
+        "mqueue",
+        Dir(&[
+            entry("msg_default", File(|_| format!("{}\n", mqueue::MSG_MAX).into_bytes())),
+            entry("msg_max", File(|_| format!("{}\n", mqueue::MSG_MAX).into_bytes())),
+            entry("msgsize_default", File(|_| format!("{}\n", mqueue::MSGSIZE_MAX).into_bytes())),
+            entry("msgsize_max", File(|_| format!("{}\n", mqueue::MSGSIZE_MAX).into_bytes())),
+            entry("queues_max", File(|_| format!("{}\n", mqueue::QUEUES_MAX).into_bytes())),
+        ]),
     ),
     entry("nr_open", Text("1048576\n")),
     entry("pipe-max-size", Text("1048576\n")),
