@@ -17,8 +17,8 @@ use crate::run::End;
 use crate::signal::{Pending, SignalActions};
 use crate::stats::Stats;
 use crate::task::{
-    Credentials, ExecRequest, ExitStatus, Process, ReadyList, Rlimits, RunQueue, Stop, Task, TaskState, Tid,
-    WaitQueue,
+    Credentials, ExecRequest, ExitStatus, MemoryPolicy, Process, ReadyList, Rlimits, RunQueue, Stop, Task,
+    TaskState, Tid, WaitQueue,
 };
 use crate::time::{Clock, Timers};
 use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Vfs, close_removed};
@@ -204,6 +204,7 @@ impl Kernel {
             vfork_done: None,
             cpu_ns: 0,
             parent_death_signal: 0,
+            memory_policy: MemoryPolicy::default(),
             leaving: None,
         };
         let process = Process::new(tid, Process::INIT, rlimits, self.clock.monotonic_ns());

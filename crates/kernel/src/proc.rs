@@ -13,7 +13,7 @@ use crate::ipc::Table;
 use crate::mm::{Backing, MemoryManager, UserMemory, VmaFlags};
 use crate::signal::{Disposition, SignalActions};
 use crate::syscall::{RELEASE, VERSION};
-use crate::task::{Process, ProcessState as Life, Task, TaskState, Tid};
+use crate::task::{Credentials, OomAdjust, Process, ProcessState as Life, Task, TaskState, Tid};
 use crate::vfs::{
     FdTable, FsState, MapFacts, Path, ProcSource, ProcessFacts, ProcessState, SystemFacts, ThreadFacts,
 };
@@ -81,6 +81,7 @@ impl ProcSource for Kernel {
             minor_faults: process.used.faults,
             start_ns: process.started_ns,
             shared_pending: process.pending.set().0,
+            oom_score_adj: process.oom.get().score,
             limits,
             ..ProcessFacts::default()
         };
@@ -155,13 +156,7 @@ impl ProcSource for Kernel {
             uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
             gids: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
             groups: creds.groups.clone(),
-            capabilities: [
-                0,
-                creds.permitted,
-                creds.effective,
-                crate::task::Credentials::ALL_CAPABILITIES,
-                0,
-            ],
+            capabilities: [0, creds.permitted, creds.effective, Credentials::ALL_CAPABILITIES, 0],
             no_new_privs: creds.no_new_privs,
             pending: task.pending.set().0,
             blocked: task.mask.0,
@@ -276,8 +271,17 @@ impl ProcSource for Kernel {
         Err(Errno::EACCES)
     }
 
-    fn set_oom_score_adj(&self, _pid: u32, value: i32) -> Result<(), Errno> {
-        // The score counts only between processes of one sandbox, where memory alone decides.
-        if (-1000..=1000).contains(&value) { Ok(()) } else { Err(Errno::EINVAL) }
+    fn set_oom_score_adj(&self, creds: &Credentials, pid: u32, value: i32) -> Result<(), Errno> {
+        if !(OomAdjust::NEVER..=OomAdjust::MAX).contains(&value) {
+            return Err(Errno::EINVAL);
+        }
+        let process = self.processes.get(&Tid(pid)).ok_or(Errno::ESRCH)?;
+        let OomAdjust { least, .. } = process.oom.get();
+        let is_privileged = creds.has_capability(linux::CAP_SYS_RESOURCE);
+        if value < least && !is_privileged {
+            return Err(Errno::EACCES);
+        }
+        process.oom.set(OomAdjust { score: value, least: if is_privileged { value } else { least } });
+        Ok(())
     }
 }

@@ -242,22 +242,6 @@ impl Kernel {
         self.force_signal(tid, signal, info);
     }
 
-    /// Ends the process that uses the most memory, as Linux's OOM killer does.
-    pub(crate) fn out_of_memory(&mut self, tid: Tid) {
-        let largest = self
-            .processes
-            .values()
-            .filter(|process| process.exiting.is_none() && !process.threads.is_empty())
-            .max_by_key(|process| {
-                let task = process.threads.first().and_then(|tid| self.tasks.get(tid));
-                task.map_or(0, |task| task.mm.borrow().resident_pages())
-            })
-            .map(|process| process.tgid);
-        let Some(victim) = largest else { return };
-        self.trace_line(tid, &format!("--- out of memory: process {victim} is killed ---"));
-        self.begin_exit(victim, ExitStatus::Signaled { signal: Signal::SIGKILL.number(), core: false });
-    }
-
     /// Puts a task to sleep in its system call.
     pub(crate) fn put_to_sleep(&mut self, tid: Tid, wait: Wait) {
         let Some(task) = self.tasks.get_mut(&tid) else { return };

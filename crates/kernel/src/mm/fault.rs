@@ -98,7 +98,7 @@ impl MemoryManager {
         }
         let access = if area.prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
         for page in range.page_addrs() {
-            if !self.is_present(page) && self.fault(page, access).is_err() {
+            if !self.is_resident(page) && self.fault(page, access).is_err() {
                 return;
             }
         }
@@ -127,10 +127,6 @@ impl MemoryManager {
         Ok(())
     }
 
-    fn is_present(&self, page: UserAddr) -> bool {
-        self.machine.borrow().lookup(self.space, page).is_some()
-    }
-
     /// Maps zeroed pages at `page` and around it: more after each fault that continues the one before.
     fn populate_anonymous(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
         self.window_pages = if page == self.next_sequential {
@@ -147,7 +143,7 @@ impl MemoryManager {
         let frame = self.frames.alloc().map_err(out_of_memory)?;
         self.install(page, frame, area.prot)?;
         for around in window.page_addrs().filter(|around| *around != page) {
-            if self.is_present(around) {
+            if self.is_resident(around) {
                 continue;
             }
             // The pages around are a courtesy: where memory runs short, the fault has still been served.
@@ -188,7 +184,7 @@ impl MemoryManager {
         let first = area.page_index(window.start);
         for (index, frame) in inode.resident_pages(first..first + window.pages()) {
             let around = UserAddr(window.start.0 + (index - first) * PAGE_SIZE as u64);
-            if !self.is_present(around)
+            if !self.is_resident(around)
                 && self.install_object_page(area, around, frame, private_copy).is_err()
             {
                 break;

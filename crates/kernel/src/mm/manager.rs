@@ -56,6 +56,8 @@ pub struct MemoryManager {
     brk: UserAddr,
     /// Most bytes a stack area may have (RLIMIT_STACK).
     pub(super) stack_limit: u64,
+    /// Whether new areas are locked (mlockall(2), MCL_FUTURE).
+    pub(super) lock_future: bool,
     id: u64,
     /// Addresses of the argument and environment strings, for `/proc/PID/cmdline` and `environ`.
     pub arguments: UserRange,
@@ -85,6 +87,7 @@ impl MemoryManager {
             brk_start: UserAddr(0),
             brk: UserAddr(0),
             stack_limit: 8 << 20,
+            lock_future: false,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             arguments: UserRange::new(UserAddr(0), UserAddr(0)),
             environment: UserRange::new(UserAddr(0), UserAddr(0)),
@@ -179,7 +182,7 @@ impl MemoryManager {
     }
 
     /// Finds `len` free bytes, at the hint or else as high as possible below `mmap_top`.
-    fn find_free(&self, hint: UserAddr, len: u64) -> Result<UserRange, Errno> {
+    pub(super) fn find_free(&self, hint: UserAddr, len: u64) -> Result<UserRange, Errno> {
         if let Some(hint) = hint.page_ceil().filter(|hint| *hint >= MIN_ADDR)
             && let Some(range) = UserRange::from_len(hint, len)
             && !self.overlaps(range)
@@ -202,7 +205,7 @@ impl MemoryManager {
     }
 
     /// Puts an area in, joined with its neighbours where they continue one another.
-    fn insert(&mut self, mut area: Vma) {
+    pub(super) fn insert(&mut self, mut area: Vma) {
         if let Some((start, before)) = self.areas.range(..area.range.start).next_back()
             && before.merges_with(&area)
         {
@@ -316,7 +319,15 @@ impl MemoryManager {
         }
     }
 
-    fn areas_in(&self, range: UserRange) -> impl Iterator<Item = &Vma> {
+    /// Says whether a shared area of this file can be stored to, or made so.
+    pub fn may_store_to(&self, inode: &Rc<dyn Inode>) -> bool {
+        self.areas.values().any(|area| {
+            area.flags & (VmaFlags::SHARED | VmaFlags::NEVER_WRITE) == VmaFlags::SHARED
+                && matches!(&area.backing, Backing::File { inode: other, .. } if Rc::ptr_eq(other, inode))
+        })
+    }
+
+    pub(super) fn areas_in(&self, range: UserRange) -> impl Iterator<Item = &Vma> {
         let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
         self.areas
             .range((Bound::Included(first), Bound::Excluded(range.end)))
@@ -356,7 +367,7 @@ impl MemoryManager {
             self.insert(Vma {
                 range: grown,
                 prot: Prot::READ | Prot::WRITE,
-                flags: VmaFlags::empty(),
+                flags: self.lock_of_new_areas(),
                 backing: Backing::Anonymous,
                 offset_pages: 0,
             });
@@ -385,12 +396,7 @@ impl MemoryManager {
         }
         let new = UserRange::from_len(old.start, new_len).ok_or(Errno::ENOMEM)?;
         if let Growth::MoveTo(target) = growth {
-            let target = UserRange::from_len(target, new_len).ok_or(Errno::EINVAL)?;
-            if !target.start.is_page_aligned() || target.start < MIN_ADDR || !target.intersect(old).is_empty()
-            {
-                return Err(Errno::EINVAL);
-            }
-            self.unmap(target)?;
+            let target = self.clear_target(old, target, new_len)?;
             return self.move_area(&area, old, target);
         }
         if new_len <= old.len() {
@@ -414,7 +420,32 @@ impl MemoryManager {
         self.move_area(&area, old, target)
     }
 
-    fn move_area(&mut self, area: &Vma, old: UserRange, target: UserRange) -> Result<UserAddr, Errno> {
+    /// Makes room for what mremap(2) is to move to `target`. Errors: EINVAL.
+    pub(super) fn clear_target(
+        &mut self,
+        old: UserRange,
+        target: UserAddr,
+        len: u64,
+    ) -> Result<UserRange, Errno> {
+        let target = UserRange::from_len(target, len).ok_or(Errno::EINVAL)?;
+        if !target.start.is_page_aligned() || target.start < MIN_ADDR || !target.intersect(old).is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        self.unmap(target)?;
+        Ok(target)
+    }
+
+    /// Says whether the page at `addr` is in memory.
+    pub fn is_resident(&self, addr: UserAddr) -> bool {
+        self.machine.borrow().lookup(self.space, addr.page_floor()).is_some()
+    }
+
+    pub(super) fn move_area(
+        &mut self,
+        area: &Vma,
+        old: UserRange,
+        target: UserRange,
+    ) -> Result<UserAddr, Errno> {
         if self.areas.len() + 3 > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
@@ -523,7 +554,8 @@ impl MemoryManager {
             if area.flags.contains(VmaFlags::DONT_FORK) {
                 continue;
             }
-            child.areas.insert(area.range.start, area.clone());
+            let flags = area.flags - VmaFlags::LOCKED;
+            child.areas.insert(area.range.start, Vma { flags, ..area.clone() });
             if area.flags.contains(VmaFlags::WIPE_ON_FORK) {
                 continue;
             }

@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const NEVER_WRITE = 16;
         /// The pages belong to the kernel (vDSO) and can be neither changed nor given back.
         const KERNEL = 32;
+        /// Its pages are locked (mlock(2)).
+        const LOCKED = 64;
     }
 }
 

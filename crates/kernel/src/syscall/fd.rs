@@ -9,7 +9,7 @@ use super::Ctx;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
 use crate::task::SysResult;
-use crate::vfs::{FileDescription, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
+use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
 
 /// Flags of close_range(2) (linux/close_range.h).
 const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
@@ -168,7 +168,7 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         }
         linux::F_ADD_SEALS => {
             description.check_writable().map_err(|_| Errno::EPERM)?;
-            seals(description.inode(), Some(arg as u32))?.ok_or(Errno::EINVAL)?;
+            add_seals(ctx, description.inode(), arg as u32)?;
             Ok(0)
         }
         linux::F_GET_SEALS => Ok(u64::from(seals(description.inode(), None)?.ok_or(Errno::EINVAL)?)),
@@ -380,19 +380,53 @@ pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64
     Ok(0)
 }
 
+/// Errors: EINVAL for unknown seals and files that have none, EPERM where they are sealed, EBUSY for F_SEAL_WRITE
+/// while somebody maps the file to store to it.
+fn add_seals(ctx: &Ctx<'_>, inode: &Rc<dyn Inode>, wanted: u32) -> Result<(), Errno> {
+    let known = linux::F_SEAL_SEAL
+        | linux::F_SEAL_SHRINK
+        | linux::F_SEAL_GROW
+        | linux::F_SEAL_WRITE
+        | linux::F_SEAL_FUTURE_WRITE
+        | linux::F_SEAL_EXEC;
+    if wanted & !known != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let before = seals(inode, None)?.ok_or(Errno::EINVAL)?;
+    if before & linux::F_SEAL_SEAL != 0 {
+        return Err(Errno::EPERM);
+    }
+    let mut wanted = wanted;
+    if wanted & linux::F_SEAL_EXEC != 0 && inode.attr(&ctx.fs())?.mode & 0o111 != 0 {
+        // A file that can be executed is not to change either.
+        wanted |= known & !(linux::F_SEAL_SEAL | linux::F_SEAL_EXEC);
+    }
+    if wanted & !before & linux::F_SEAL_WRITE != 0
+        && ctx.kernel.tasks.values().any(|task| task.mm.borrow().may_store_to(inode))
+    {
+        return Err(Errno::EBUSY);
+    }
+    seals(inode, Some(wanted)).map(drop)
+}
+
 pub(super) fn sys_memfd_create(ctx: &mut Ctx<'_>, [name, flags, ..]: [u64; 6]) -> SysResult {
     let known = linux::MFD_CLOEXEC | linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL | linux::MFD_EXEC;
-    if flags & !u64::from(known) != 0 {
+    let no_exec = flags & u64::from(linux::MFD_NOEXEC_SEAL) != 0;
+    if flags & !u64::from(known) != 0 || no_exec && flags & u64::from(linux::MFD_EXEC) != 0 {
         return Err(Errno::EINVAL.into());
     }
     let name = ctx.user().read_string(name, 250).map_err(|errno| match errno {
         Errno::ENAMETOOLONG => Errno::EINVAL,
         other => other,
     })?;
-    let sealing = flags & u64::from(linux::MFD_ALLOW_SEALING | linux::MFD_NOEXEC_SEAL) != 0;
+    let (seals, mode) = match flags & u64::from(linux::MFD_ALLOW_SEALING) != 0 {
+        _ if no_exec => (linux::F_SEAL_EXEC, 0o666),
+        true => (0, 0o777),
+        false => (linux::F_SEAL_SEAL, 0o777),
+    };
     let description = {
         let cx = ctx.fs();
-        let inode = new_memfd(&cx, if sealing { 0 } else { linux::F_SEAL_SEAL })?;
+        let inode = new_memfd(&cx, seals, mode)?;
         let file = inode.clone().open(&cx, linux::O_RDWR)?;
         let shown = [b"/memfd:".as_slice(), &name, b" (deleted)"].concat();
         FileDescription::nameless(&cx, inode, file, &shown, linux::O_RDWR)?

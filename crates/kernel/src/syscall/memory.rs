@@ -2,11 +2,12 @@
 
 use lg_abi::Errno;
 use lg_abi::raw::general as linux;
-use lg_platform::{PAGE_SIZE, Prot, UserAddr, UserRange};
+use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
 
 use super::Ctx;
+use super::lock::lock_limit;
 use crate::fs::memfs::seals;
-use crate::mm::{Backing, Growth, Place, SharedPages, Vma, VmaFlags};
+use crate::mm::{Backing, Growth, MemoryFault, Place, Placement, SharedPages, Vma, VmaFlags, whole_pages};
 use crate::task::SysResult;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -17,7 +18,7 @@ const DEV_ZERO: u64 = 1 << 8 | 5;
 /// Returns the pages from `addr` on that `len` bytes touch.
 ///
 /// Errors: EINVAL for an address inside a page, ENOMEM for a range that leaves user space.
-fn page_range(addr: u64, len: u64) -> Result<UserRange, Errno> {
+pub(super) fn page_range(addr: u64, len: u64) -> Result<UserRange, Errno> {
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
@@ -94,13 +95,26 @@ pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: 
     if limit != u64::MAX && mm.borrow().mapped_bytes().saturating_add(len) > limit {
         return Err(Errno::ENOMEM.into());
     }
+    area_flags.insert(mm.borrow().lock_of_new_areas());
+    if has(linux::MAP_LOCKED) {
+        lock_limit(ctx)?;
+        area_flags.insert(VmaFlags::LOCKED);
+    }
+    let is_locked = area_flags.contains(VmaFlags::LOCKED);
+    if is_locked && mm.borrow().locked_pages().saturating_add(whole_pages(len)) > lock_limit(ctx).unwrap_or(0)
+    {
+        return Err(Errno::EAGAIN.into());
+    }
     let nowhere = UserRange::new(UserAddr(0), UserAddr(0));
     let area = Vma { range: nowhere, prot, flags: area_flags, backing, offset_pages: offset / PAGE };
     let at = mm.borrow_mut().map(place, len, area)?;
-    if !has(linux::MAP_NORESERVE)
-        && let Some(range) = UserRange::from_len(at, len.next_multiple_of(PAGE))
-    {
-        mm.borrow_mut().prefault(range);
+    if let Some(range) = UserRange::from_len(at, len.next_multiple_of(PAGE)) {
+        if is_locked || has(linux::MAP_POPULATE) && !has(linux::MAP_NONBLOCK) {
+            // What can not be had now faults later.
+            let _ = mm.borrow_mut().populate_for_use(range);
+        } else if !has(linux::MAP_NORESERVE) {
+            mm.borrow_mut().prefault(range);
+        }
     }
     Ok(at.0)
 }
@@ -130,14 +144,22 @@ pub(super) fn sys_mremap(
     ctx: &mut Ctx<'_>,
     [addr, old_len, new_len, flags, new_addr, _]: [u64; 6],
 ) -> SysResult {
-    let known = linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED;
+    let known = linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED | linux::MREMAP_DONTUNMAP;
+    let keeps_old = flags & u64::from(linux::MREMAP_DONTUNMAP) != 0;
     let fixed = flags & u64::from(linux::MREMAP_FIXED) != 0;
     let may_move = flags & u64::from(linux::MREMAP_MAYMOVE) != 0;
-    if flags & !u64::from(known) != 0 || (fixed && !may_move) {
+    if flags & !u64::from(known) != 0 || ((fixed || keeps_old) && !may_move) {
         return Err(Errno::EINVAL.into());
     }
     let old = page_range(addr, old_len).map_err(|_| Errno::EINVAL)?;
     let new_len = UserAddr(new_len).page_ceil().filter(|len| len.0 > 0).ok_or(Errno::EINVAL)?.0;
+    if keeps_old {
+        if old.len() != new_len {
+            return Err(Errno::EINVAL.into());
+        }
+        let placement = if fixed { Placement::Fixed } else { Placement::Hint };
+        return Ok(ctx.task().mm.borrow_mut().move_pages_away(old, UserAddr(new_addr), placement)?.0);
+    }
     let growth = match (fixed, may_move) {
         (true, _) => Growth::MoveTo(UserAddr(new_addr)),
         (false, true) => Growth::MayMove,
@@ -168,8 +190,15 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
     let mm = ctx.task().mm.clone();
     let mut mm = mm.borrow_mut();
     let none = VmaFlags::empty();
+    let is_locked = mm.locked_in(range) > 0;
     match advice as u32 {
+        linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_REMOVE if is_locked => {
+            return Err(Errno::EINVAL.into());
+        }
+        linux::MADV_FREE if !mm.is_private_anonymous(range) => return Err(Errno::EINVAL.into()),
         linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_DONTNEED_LOCKED => mm.forget(range)?,
+        linux::MADV_POPULATE_READ => mm.populate(range, Access::Read).map_err(populate_errno)?,
+        linux::MADV_POPULATE_WRITE => mm.populate(range, Access::Write).map_err(populate_errno)?,
         linux::MADV_DONTFORK => mm.set_flags(range, VmaFlags::DONT_FORK, none)?,
         linux::MADV_DOFORK => mm.set_flags(range, none, VmaFlags::DONT_FORK)?,
         linux::MADV_WIPEONFORK if !mm.is_private_anonymous(range) => return Err(Errno::EINVAL.into()),
@@ -198,6 +227,14 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
     Ok(0)
 }
 
+fn populate_errno(fault: MemoryFault) -> Errno {
+    match fault {
+        MemoryFault::Forbidden => Errno::EINVAL,
+        MemoryFault::BeyondFile => Errno::EFAULT,
+        MemoryFault::Unmapped | MemoryFault::OutOfMemory => Errno::ENOMEM,
+    }
+}
+
 pub(super) fn sys_msync(ctx: &mut Ctx<'_>, [addr, len, flags, ..]: [u64; 6]) -> SysResult {
     let known = linux::MS_ASYNC | linux::MS_INVALIDATE | linux::MS_SYNC;
     let both = linux::MS_ASYNC | linux::MS_SYNC;
@@ -208,6 +245,9 @@ pub(super) fn sys_msync(ctx: &mut Ctx<'_>, [addr, len, flags, ..]: [u64; 6]) -> 
     let mm = ctx.task().mm.clone();
     if !mm.borrow().is_mapped(range) {
         return Err(Errno::ENOMEM.into());
+    }
+    if flags & u64::from(linux::MS_INVALIDATE) != 0 && mm.borrow().locked_in(range) > 0 {
+        return Err(Errno::EBUSY.into());
     }
     mm.borrow_mut().report_stores(range);
     Ok(0)
@@ -232,22 +272,21 @@ pub(super) fn sys_mincore(ctx: &mut Ctx<'_>, [addr, len, vec, ..]: [u64; 6]) -> 
     Ok(0)
 }
 
-/// mlock, mlock2, munlock: nothing is ever swapped out, so only the range matters.
-pub(super) fn sys_mlock(ctx: &mut Ctx<'_>, [addr, len, ..]: [u64; 6]) -> SysResult {
-    let start = UserAddr(addr).page_floor();
-    let len = len.checked_add(UserAddr(addr).page_offset() as u64).ok_or(Errno::EINVAL)?;
-    let range = page_range(start.0, len)?;
-    let mapped = ctx.task().mm.borrow().is_mapped(range);
-    if mapped { Ok(0) } else { Err(Errno::ENOMEM.into()) }
+/// Protection keys are those of a machine without them: -1 is no key, and no other can be had.
+pub(super) fn sys_pkey_mprotect(ctx: &mut Ctx<'_>, args: [u64; 6]) -> SysResult {
+    if args[3] as i32 != -1 {
+        return Err(Errno::EINVAL.into());
+    }
+    sys_mprotect(ctx, args)
 }
 
-pub(super) fn sys_mlockall(_ctx: &mut Ctx<'_>, [flags, ..]: [u64; 6]) -> SysResult {
-    let known = linux::MCL_CURRENT | linux::MCL_FUTURE | linux::MCL_ONFAULT;
-    if flags == 0 || flags & !u64::from(known) != 0 { Err(Errno::EINVAL.into()) } else { Ok(0) }
+pub(super) fn sys_pkey_alloc(_ctx: &mut Ctx<'_>, [flags, rights, ..]: [u64; 6]) -> SysResult {
+    let known = u64::from(linux::PKEY_DISABLE_ACCESS | linux::PKEY_DISABLE_WRITE);
+    Err(if flags != 0 || rights & !known != 0 { Errno::EINVAL } else { Errno::ENOSPC }.into())
 }
 
-pub(super) fn sys_munlockall(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
-    Ok(0)
+pub(super) fn sys_pkey_free(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EINVAL.into())
 }
 
 /// With one processor every barrier has been passed before the call returns.

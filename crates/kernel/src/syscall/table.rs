@@ -4,8 +4,8 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, memory, message, mqueue, path, poll, process, random, schedule,
-    signal, socket, sockopt, stat, system, time, xattr,
+    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, poll, process,
+    random, schedule, signal, socket, sockopt, stat, system, time, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -92,7 +92,7 @@ table! {
     lstat __NR_lstat [Path Pointer] Full => stat::sys_lstat;
     poll __NR_poll [Pointer Int Int] Full => poll::sys_poll;
     lseek __NR_lseek [Fd Len Int] Full => io::sys_lseek;
-    mmap __NR_mmap [Pointer Len Flags Flags Fd Flags] Partial("no huge pages, no MAP_SYNC; MAP_LOCKED and MAP_POPULATE are without effect") => memory::sys_mmap;
+    mmap __NR_mmap [Pointer Len Flags Flags Fd Flags] Partial("no huge pages, no MAP_SYNC") => memory::sys_mmap;
     mprotect __NR_mprotect [Pointer Len Flags] Full => memory::sys_mprotect;
     munmap __NR_munmap [Pointer Len] Full => memory::sys_munmap;
     brk __NR_brk [Pointer] Full => memory::sys_brk;
@@ -108,10 +108,10 @@ table! {
     pipe __NR_pipe [Pointer] Full => fd::sys_pipe;
     select __NR_select [Int Pointer Pointer Pointer Pointer] Full => poll::sys_select;
     sched_yield __NR_sched_yield [] Full => schedule::sys_sched_yield;
-    mremap __NR_mremap [Pointer Len Len Flags Pointer] Partial("no MREMAP_DONTUNMAP") => memory::sys_mremap;
+    mremap __NR_mremap [Pointer Len Len Flags Pointer] Full => memory::sys_mremap;
     msync __NR_msync [Pointer Len Flags] Full => memory::sys_msync;
     mincore __NR_mincore [Pointer Len Pointer] Full => memory::sys_mincore;
-    madvise __NR_madvise [Pointer Len Int] Partial("hints are without effect; no MADV_POPULATE") => memory::sys_madvise;
+    madvise __NR_madvise [Pointer Len Int] Partial("hints are without effect; MADV_REMOVE of files: EINVAL") => memory::sys_madvise;
     shmget __NR_shmget [Int Len Octal] Full => ipc::sys_shmget;
     shmat __NR_shmat [Int Pointer Flags] Full => ipc::sys_shmat;
     shmctl __NR_shmctl [Int Int Pointer] Full => ipc::sys_shmctl;
@@ -232,10 +232,10 @@ table! {
     sched_get_priority_max __NR_sched_get_priority_max [] Full => schedule::sys_sched_get_priority_max;
     sched_get_priority_min __NR_sched_get_priority_min [] Full => schedule::sys_sched_get_priority_min;
     sched_rr_get_interval __NR_sched_rr_get_interval [] Full => schedule::sys_sched_rr_get_interval;
-    mlock __NR_mlock [Pointer Len] Partial("nothing is ever swapped out") => memory::sys_mlock;
-    munlock __NR_munlock [] Partial("nothing is ever swapped out") => memory::sys_mlock;
-    mlockall __NR_mlockall [] Partial("nothing is ever swapped out") => memory::sys_mlockall;
-    munlockall __NR_munlockall [] Partial("nothing is ever swapped out") => memory::sys_munlockall;
+    mlock __NR_mlock [Pointer Len] Full => lock::sys_mlock;
+    munlock __NR_munlock [Pointer Len] Full => lock::sys_munlock;
+    mlockall __NR_mlockall [Flags] Full => lock::sys_mlockall;
+    munlockall __NR_munlockall [] Full => lock::sys_munlockall;
     vhangup __NR_vhangup [] Absent("belongs to the host");
     modify_ldt __NR_modify_ldt [] Absent("obsolete; absent in Linux too");
     pivot_root __NR_pivot_root [] Absent("mounts are fixed when the sandbox starts");
@@ -320,9 +320,9 @@ table! {
     tgkill __NR_tgkill [Int Int Signal] Full => signal::sys_tgkill;
     utimes __NR_utimes [] Full => stat::sys_utimes;
     vserver __NR_vserver [] Absent("obsolete; absent in Linux too");
-    mbind __NR_mbind [] Absent("one memory node");
-    set_mempolicy __NR_set_mempolicy [] Absent("one memory node");
-    get_mempolicy __NR_get_mempolicy [] Absent("one memory node");
+    mbind __NR_mbind [Pointer Len Int Pointer Len Flags] Partial("one memory node; a policy is checked and not kept") => mempolicy::sys_mbind;
+    set_mempolicy __NR_set_mempolicy [Int Pointer Len] Full => mempolicy::sys_set_mempolicy;
+    get_mempolicy __NR_get_mempolicy [Pointer Pointer Len Pointer Flags] Partial("areas have no policies of their own") => mempolicy::sys_get_mempolicy;
     mq_open __NR_mq_open [Path Flags Octal Pointer] Full => mqueue::sys_mq_open;
     mq_unlink __NR_mq_unlink [Path] Full => mqueue::sys_mq_unlink;
     mq_timedsend __NR_mq_timedsend [Fd Pointer Len Int Pointer] Partial("16 MiB of messages in all, beyond which ENOMEM") => mqueue::sys_mq_timedsend;
@@ -339,7 +339,7 @@ table! {
     inotify_init __NR_inotify_init [] Absent("no inotify yet");
     inotify_add_watch __NR_inotify_add_watch [] Absent("no inotify yet");
     inotify_rm_watch __NR_inotify_rm_watch [] Absent("no inotify yet");
-    migrate_pages __NR_migrate_pages [] Absent("one memory node");
+    migrate_pages __NR_migrate_pages [Int Len Pointer Pointer] Full => mempolicy::sys_migrate_pages;
     openat __NR_openat [Fd Path Flags Octal] Full => path::sys_openat;
     mkdirat __NR_mkdirat [Fd Path Octal] Full => path::sys_mkdirat;
     mknodat __NR_mknodat [Fd Path Octal Flags] Full => path::sys_mknodat;
@@ -362,7 +362,7 @@ table! {
     tee __NR_tee [] Full => io::sys_tee;
     sync_file_range __NR_sync_file_range [] Full => fd::sys_sync_file_range;
     vmsplice __NR_vmsplice [] Full => io::sys_vmsplice;
-    move_pages __NR_move_pages [] Absent("one memory node");
+    move_pages __NR_move_pages [Int Len Pointer Pointer Pointer Flags] Full => mempolicy::sys_move_pages;
     utimensat __NR_utimensat [Fd Path Pointer Flags] Full => stat::sys_utimensat;
     epoll_pwait __NR_epoll_pwait [Fd Pointer Int Int Pointer] Full => event::sys_epoll_pwait;
     signalfd __NR_signalfd [] Absent("no signalfd yet");
@@ -408,13 +408,13 @@ table! {
     execveat __NR_execveat [Fd Path Pointer Pointer Flags] Partial("as execve") => exec::sys_execveat;
     userfaultfd __NR_userfaultfd [] Absent("no fault handling in user code");
     membarrier __NR_membarrier [] Partial("no rseq and no registration of core serialisation") => memory::sys_membarrier;
-    mlock2 __NR_mlock2 [] Partial("nothing is ever swapped out") => memory::sys_mlock;
+    mlock2 __NR_mlock2 [Pointer Len Flags] Full => lock::sys_mlock2;
     copy_file_range __NR_copy_file_range [Fd Pointer Fd Pointer Len Flags] Full => io::sys_copy_file_range;
     preadv2 __NR_preadv2 [] Full => io::sys_preadv2;
     pwritev2 __NR_pwritev2 [] Full => io::sys_pwritev2;
-    pkey_mprotect __NR_pkey_mprotect [] Absent("no protection keys");
-    pkey_alloc __NR_pkey_alloc [] Absent("no protection keys");
-    pkey_free __NR_pkey_free [] Absent("no protection keys");
+    pkey_mprotect __NR_pkey_mprotect [Pointer Len Flags Int] Partial("as on a machine without protection keys") => memory::sys_pkey_mprotect;
+    pkey_alloc __NR_pkey_alloc [Flags Flags] Partial("as on a machine without protection keys: ENOSPC") => memory::sys_pkey_alloc;
+    pkey_free __NR_pkey_free [Int] Partial("as on a machine without protection keys: EINVAL") => memory::sys_pkey_free;
     statx __NR_statx [Fd Path Flags Flags Pointer] Full => stat::sys_statx;
     io_pgetevents __NR_io_pgetevents [] Absent("asynchronous I/O is refused; programs fall back on threads");
     rseq __NR_rseq [] Absent("no restartable sequences yet; glibc does without");
@@ -445,7 +445,7 @@ table! {
     memfd_secret __NR_memfd_secret [] Absent("no secret memory");
     process_mrelease __NR_process_mrelease [] Absent("no pidfds yet");
     futex_waitv __NR_futex_waitv [] Absent("futex is there");
-    set_mempolicy_home_node __NR_set_mempolicy_home_node [] Absent("one memory node");
+    set_mempolicy_home_node __NR_set_mempolicy_home_node [Pointer Len Int Flags] Partial("areas have no policies of their own") => mempolicy::sys_set_mempolicy_home_node;
     cachestat __NR_cachestat [] Absent("newer than the Linux release that uname shows");
     fchmodat2 __NR_fchmodat2 [Fd Path Octal Flags] Full => stat::sys_fchmodat2;
     map_shadow_stack __NR_map_shadow_stack [] Absent("newer than the Linux release that uname shows");

@@ -147,6 +147,7 @@ impl Kernel {
             context.regs.fs_base = request.tls;
         }
         let (tgid, mask, creds, comm) = (task.tgid, task.mask, task.creds.clone(), task.comm.clone());
+        let memory_policy = task.memory_policy;
         // A child that borrows its parent's memory but not its stack must not run handlers on its stack.
         let alt_stack = if has(VM) && !has(VFORK) {
             SigStack { ss_flags: linux::SS_DISABLE as i32, ..SigStack::default() }
@@ -175,6 +176,7 @@ impl Kernel {
             vfork_done,
             cpu_ns: 0,
             parent_death_signal: 0,
+            memory_policy,
             leaving: None,
         };
         if has(PARENT_SETTID) {
@@ -196,6 +198,7 @@ impl Kernel {
                 exit_signal: if has(PARENT) { process.exit_signal } else { request.exit_signal as u32 },
                 exe: process.exe.clone(),
                 dumpable: process.dumpable,
+                oom: process.oom.clone(),
                 ..Process::new(tid, tgid, process.rlimits.clone(), started_ns)
             };
             self.processes.insert(tid, new);

@@ -18,6 +18,7 @@ mod clone;
 mod credentials;
 mod exec;
 mod exit;
+mod oom;
 mod process;
 mod sched;
 mod wait;
@@ -26,7 +27,7 @@ pub use clone::CloneRequest;
 pub use credentials::Credentials;
 pub use exec::{ExecRequest, MAX_STRING, Program};
 pub use exit::{ChildEvent, ExitStatus, WaitOptions, WaitTarget};
-pub use process::{Process, ProcessState, ResourceUse, Rlimits, StopEvent};
+pub use process::{OomAdjust, Process, ProcessState, ResourceUse, Rlimits, StopEvent};
 pub use sched::{RunQueue, SLICE_NS};
 pub use wait::{HostEvent, Interest, OnSignal, ReadyList, Sleeper, Stop, SysResult, Wait, WaitQueue};
 
@@ -91,6 +92,15 @@ pub struct Call {
     pub state: Option<Rc<dyn Any>>,
 }
 
+/// A memory policy, which has no effect where there is one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct MemoryPolicy {
+    /// The `MPOL_` mode with its flags.
+    pub mode: u32,
+    /// The nodes, a bit for each.
+    pub nodes: u64,
+}
+
 /// A thread.
 pub struct Task {
     /// Its number.
@@ -133,6 +143,8 @@ pub struct Task {
     pub cpu_ns: u64,
     /// The death of the parent sends this signal (prctl PR_SET_PDEATHSIG), 0 for none.
     pub parent_death_signal: u32,
+    /// On which memory nodes it wants its memory (set_mempolicy(2)).
+    pub memory_policy: MemoryPolicy,
     /// Set once this thread is to end: it does when it would next return to user code.
     pub leaving: Option<ExitStatus>,
 }

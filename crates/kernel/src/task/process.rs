@@ -1,5 +1,6 @@
 //! Processes: what the threads of a thread group have in common.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use lg_abi::Rlimit;
@@ -82,6 +83,28 @@ impl Rlimits {
     }
 }
 
+/// How a process counts when memory is used up (`/proc/PID/oom_score_adj`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OomAdjust {
+    /// From -1000, never to be chosen, to 1000: thousandths of the sandbox's memory that are added to what it uses.
+    pub score: i32,
+    /// The lowest score that it may give itself without CAP_SYS_RESOURCE.
+    pub least: i32,
+}
+
+impl OomAdjust {
+    /// The score of a process that is never chosen.
+    pub const NEVER: i32 = -1000;
+    /// The highest score.
+    pub const MAX: i32 = 1000;
+
+    /// Returns how much a process weighs that uses `pages` of `total`, in pages; `None`: it is never chosen.
+    pub fn weight(self, pages: u64, total: u64) -> Option<i64> {
+        let added = i64::from(self.score).saturating_mul(total as i64) / 1000;
+        (self.score != OomAdjust::NEVER).then(|| (pages as i64).saturating_add(added))
+    }
+}
+
 /// A process: a thread group.
 pub struct Process {
     /// Its number, that of its first thread.
@@ -130,6 +153,8 @@ pub struct Process {
     pub is_subreaper: bool,
     /// Whether the process may be dumped (prctl PR_SET_DUMPABLE).
     pub dumpable: u32,
+    /// How the process counts when memory is used up.
+    pub oom: Cell<OomAdjust>,
 }
 
 /// A change of state short of the end that wait4(2) can report.
@@ -172,6 +197,7 @@ impl Process {
             has_execed: false,
             is_subreaper: false,
             dumpable: 1,
+            oom: Cell::default(),
         }
     }
 }

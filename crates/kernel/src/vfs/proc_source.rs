@@ -8,6 +8,7 @@ use lg_abi::{Errno, Rlimit};
 
 use super::{FdTable, FsState, Path};
 use crate::ipc::Table;
+use crate::task::Credentials;
 
 /// Answers the questions of `/proc` and of file systems about tasks. Nothing here may sleep, and nothing may
 /// tell of the host.
@@ -60,8 +61,10 @@ pub trait ProcSource {
     /// Sets the name of a thread (`/proc/PID/comm`).
     fn set_comm(&self, tid: u32, comm: &[u8]) -> Result<(), Errno>;
 
-    /// Sets the OOM score adjustment of a process.
-    fn set_oom_score_adj(&self, pid: u32, value: i32) -> Result<(), Errno>;
+    /// Sets the OOM score adjustment of a process on behalf of who has these credentials.
+    ///
+    /// Errors: EINVAL; EACCES for less than what a privileged user has set.
+    fn set_oom_score_adj(&self, creds: &Credentials, pid: u32, value: i32) -> Result<(), Errno>;
 }
 
 /// The state letter of a task (proc_pid_stat(5)).

@@ -22,6 +22,7 @@ mod names;
 mod packets;
 mod pipes;
 mod process;
+mod residence;
 mod signals;
 mod sockets;
 mod sys;
@@ -74,6 +75,7 @@ const GROUPS: &[&[Check]] = &[
     xattr::CHECKS,
     sysv::CHECKS,
     mqueue::CHECKS,
+    residence::CHECKS,
 ];
 
 fn checks() -> impl Iterator<Item = &'static Check> {

@@ -142,11 +142,15 @@ impl Contents {
             return Err(Errno::EPERM);
         }
         if self.is_sealed(F_SEAL_GROW) {
-            let room = usize::try_from(self.size.get().saturating_sub(offset)).unwrap_or(usize::MAX);
+            let size = self.size.get();
+            // What is written to the page in which the file would grow, is written wholly or not at all.
+            let end = offset.saturating_add(data.len() as u64);
+            let room =
+                if end <= size { data.len() as u64 } else { (size - size % PAGE).saturating_sub(offset) };
             if room == 0 && !data.is_empty() {
                 return Err(Errno::EPERM);
             }
-            data = &data[..data.len().min(room)];
+            data = &data[..data.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
         }
         let room = usize::try_from(MAX_LEN.saturating_sub(offset)).unwrap_or(usize::MAX);
         if room == 0 && !data.is_empty() {

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use lg_abi::raw::general::{
-    CAP_FSETID, O_NOATIME, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID,
+    CAP_FSETID, F_SEAL_EXEC, O_NOATIME, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
+    S_IFSOCK, S_ISGID,
 };
 use lg_abi::{Errno, Timespec};
 
@@ -366,6 +367,12 @@ impl Inode for MemNode {
     }
 
     fn set_attr(&self, cx: &FsContext<'_>, change: &AttrChange) -> Result<(), Errno> {
+        if let Some(mode) = change.mode
+            && (mode ^ self.meta.get().mode) & 0o111 != 0
+            && self.contents().ok().and_then(|contents| contents.seals()).unwrap_or(0) & F_SEAL_EXEC != 0
+        {
+            return Err(Errno::EPERM);
+        }
         if let Some(size) = change.size {
             self.contents()?.truncate(&self.fs, size)?;
             self.touch(cx);
@@ -644,8 +651,8 @@ impl File for MemFile {
 }
 
 /// Returns the nameless file of memfd_create(2).
-pub fn new_memfd(cx: &FsContext<'_>, seals: u32) -> Result<Rc<dyn Inode>, Errno> {
-    let node = cx.vfs.nameless_files(cx)?.new_child(cx, NewInode::File, 0o777)?;
+pub fn new_memfd(cx: &FsContext<'_>, seals: u32, mode: u32) -> Result<Rc<dyn Inode>, Errno> {
+    let node = cx.vfs.nameless_files(cx)?.new_child(cx, NewInode::File, mode)?;
     node.change(|meta| meta.nlink = 0);
     node.contents()?.set_seals(seals);
     Ok(node)

@@ -7,6 +7,8 @@ use lg_abi::{Errno, Rlimit};
 
 use super::system::TICK_NS;
 use super::{open_file, show, show_below};
+use crate::PAGE_BYTES;
+use crate::task::OomAdjust;
 use crate::vfs::{
     FsContext, MapFacts, Mount, MountFlags, OnExec, Path, ProcessFacts, ThreadFacts, make_dev, split_dev,
 };
@@ -91,7 +93,7 @@ impl PidFile {
                             cancelled_write_bytes: 0\n"
                 .into(),
             PidFile::Limits => limits(&process.limits),
-            PidFile::OomScore => "0\n".into(),
+            PidFile::OomScore => oom_score(cx, &process),
             PidFile::OomScoreAdj => format!("{}\n", process.oom_score_adj),
             PidFile::Personality => "00000000\n".into(),
             PidFile::SmapsRollup => smaps_rollup(cx, pid),
@@ -113,11 +115,21 @@ impl PidFile {
             PidFile::OomScoreAdj => {
                 let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
                 let value = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-                cx.procs.set_oom_score_adj(pid, value)
+                cx.procs.set_oom_score_adj(cx.creds, pid, value)
             }
             _ => Err(Errno::EPERM),
         }
     }
+}
+
+/// Returns how likely the process is chosen when memory is used up, from 0 to 2000, as Linux reckons it.
+fn oom_score(cx: &FsContext<'_>, process: &ProcessFacts) -> String {
+    let total = (cx.procs.system().mem_total / PAGE_BYTES).max(1);
+    let adjust = OomAdjust { score: process.oom_score_adj, ..OomAdjust::default() };
+    let score = adjust
+        .weight(process.rss_pages, total)
+        .map_or(0, |weight| (1000 + weight * 1000 / total as i64) * 2 / 3);
+    format!("{}\n", score.max(0))
 }
 
 fn stat(process: &ProcessFacts, thread: &ThreadFacts) -> Vec<u8> {

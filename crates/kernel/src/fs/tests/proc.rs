@@ -103,7 +103,12 @@ impl ProcSource for TwoProcesses {
     fn set_comm(&self, _tid: u32, comm: &[u8]) -> Result<(), Errno> {
         if comm == b"new" { Ok(()) } else { Err(Errno::EINVAL) }
     }
-    fn set_oom_score_adj(&self, _pid: u32, value: i32) -> Result<(), Errno> {
+    fn set_oom_score_adj(
+        &self,
+        _creds: &crate::task::Credentials,
+        _pid: u32,
+        value: i32,
+    ) -> Result<(), Errno> {
         if value == -5 { Ok(()) } else { Err(Errno::EINVAL) }
     }
 }
