@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use lg_abi::Errno;
-use lg_abi::raw::general::{PROC_SUPER_MAGIC, S_IFMT, SYSFS_MAGIC};
+use lg_abi::raw::general::{CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, S_IFMT, SYSFS_MAGIC};
 
 use super::host::{Image, ImageError, populate};
 use super::hostfs::{HostAccess, HostFs, HostShape};
@@ -117,6 +117,7 @@ fn mount_proc(cx: &FsContext<'_>, fs: &FsState) -> Result<(), Errno> {
     for (path, type_name, magic, tree) in [
         ("/proc", "proc", PROC_SUPER_MAGIC, proc::Tree::Proc),
         ("/sys", "sysfs", SYSFS_MAGIC, proc::Tree::Sys),
+        ("/sys/fs/cgroup", "cgroup2", CGROUP2_SUPER_MAGIC, proc::Tree::Cgroup),
     ] {
         let dev = cx.vfs.new_dev();
         let sb = Rc::new(SuperBlock { type_name, magic, dev });

@@ -36,7 +36,7 @@ pub use channel::{Channel, Incoming, Outgoing};
 pub use connect::{Patience, accept, bind, connect, listen, new_pair};
 pub use datagram::Datagrams;
 pub use files::{as_socket, new_socket};
-pub use inet::is_local;
+pub use inet::{any, is_local};
 pub use listener::{Listener, SOMAXCONN};
 pub use options::{OptionName, Options};
 pub use packet::PacketFields;

@@ -22,6 +22,7 @@ mod names;
 mod packets;
 mod pipes;
 mod process;
+mod procfs;
 mod residence;
 mod signals;
 mod sockets;
@@ -73,6 +74,7 @@ const GROUPS: &[&[Check]] = &[
     identity::CHECKS,
     cpu::CHECKS,
     xattr::CHECKS,
+    procfs::CHECKS,
     sysv::CHECKS,
     mqueue::CHECKS,
     residence::CHECKS,

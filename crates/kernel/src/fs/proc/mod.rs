@@ -1,9 +1,12 @@
-//! `/proc` and `/sys` (proc(5), sysfs(5)): the sandbox as its programs may see it, never the host.
+//! `/proc`, `/sys` and `/sys/fs/cgroup` (proc(5), sysfs(5), cgroups(7)): the sandbox as its programs may see it, never the host.
 //!
 //! Everything is made up at the moment it is read, from what [`ProcSource`](crate::vfs::ProcSource) tells.
 
+mod cgroup;
 mod cpu;
+mod net;
 mod pid;
+mod sysfs;
 mod system;
 
 use std::cell::RefCell;
@@ -19,13 +22,15 @@ use crate::vfs::{
 };
 use pid::PidFile;
 
-/// The two trees.
+/// The trees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tree {
     /// `/proc`
     Proc,
     /// `/sys`
     Sys,
+    /// `/sys/fs/cgroup`
+    Cgroup,
 }
 
 /// An entry of the fixed part of a tree.
@@ -106,6 +111,9 @@ enum PidLink {
 const PID_LINKS: &[(&str, PidLink)] =
     &[("cwd", PidLink::Cwd), ("root", PidLink::Root), ("exe", PidLink::Exe)];
 
+/// `net` in the directory of a process: there is one network.
+static NET: Kind = Kind::Dir(net::NET);
+
 struct Node {
     dev: u64,
     ino: u64,
@@ -114,10 +122,12 @@ struct Node {
 
 /// Returns the root of a tree.
 pub fn new_root(dev: u64, tree: Tree) -> Rc<dyn Inode> {
-    static SYS: Kind = Kind::Dir(system::SYS);
+    static SYS: Kind = Kind::Dir(sysfs::SYS);
+    static CGROUP: Kind = Kind::Dir(cgroup::CGROUP);
     let what = match tree {
         Tree::Proc => What::ProcRoot,
         Tree::Sys => What::Fixed(&SYS),
+        Tree::Cgroup => What::Fixed(&CGROUP),
     };
     Rc::new(Node { dev, ino: 1, what })
 }
@@ -197,6 +207,7 @@ impl Node {
                 );
                 all.push((b"fd".to_vec(), What::FdList { pid, shows: Fds::Links }));
                 all.push((b"fdinfo".to_vec(), What::FdList { pid, shows: Fds::Info }));
+                all.push((b"net".to_vec(), What::Fixed(&NET)));
                 if place == Place::Process {
                     all.push((b"task".to_vec(), What::TaskList { pid }));
                 }
@@ -280,6 +291,7 @@ fn find_in_task(name: &[u8], pid: u32, tid: u32, place: Place) -> Option<What> {
     match name {
         b"fd" => return Some(What::FdList { pid, shows: Fds::Links }),
         b"fdinfo" => return Some(What::FdList { pid, shows: Fds::Info }),
+        b"net" => return Some(What::Fixed(&NET)),
         b"task" if place == Place::Process => return Some(What::TaskList { pid }),
         _ => {}
     }
@@ -382,7 +394,8 @@ impl Inode for Node {
     }
 
     fn caches_children(&self) -> bool {
-        false
+        // What is fixed stays; processes and descriptors come and go.
+        matches!(self.what, What::Fixed(_))
     }
 
     fn read_dir(

@@ -2,27 +2,35 @@
 
 use super::Kind::{Dir, File, Link, Text};
 use super::{Entry, cpu};
-use crate::ipc::{
-    MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table, mqueue,
-};
+use crate::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table, mqueue};
 use crate::vfs::FsContext;
 
 /// Ticks of `/proc` per second: USER_HZ.
 pub(super) const TICK_NS: u64 = 10_000_000;
 
-const fn entry(name: &'static str, kind: super::Kind) -> Entry {
+pub(super) const fn entry(name: &'static str, kind: super::Kind) -> Entry {
     Entry { name, kind }
 }
 
 /// The fixed part of `/proc`.
 pub(super) static PROC: &[Entry] = &[
+    entry(
+        "cgroups",
+        Text("#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t1\t1\nmemory\t0\t1\t1\npids\t0\t1\t1\n"),
+    ),
     entry("cmdline", Text("luminaguard\n")),
     entry("cpuinfo", File(|_| cpu::cpuinfo())),
     entry("devices", Text("Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
-    entry("filesystems", Text("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\toverlay\n")),
+    entry("diskstats", Text("")),
+    entry(
+        "filesystems",
+        Text("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\nnodev\toverlay\n"),
+    ),
     entry("loadavg", File(loadavg)),
     entry("meminfo", File(meminfo)),
     entry("mounts", Link("self/mounts")),
+    entry("net", Link("self/net")),
+    entry("partitions", Text("")),
     entry("stat", File(stat)),
     entry("swaps", Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     entry("sys", Dir(SYSCTL)),
@@ -117,50 +125,6 @@ static SYSCTL_VM: &[Entry] = &[
     entry("swappiness", Text("0\n")),
 ];
 
-/// All of `/sys`.
-pub(super) static SYS: &[Entry] = &[
-    entry("block", Dir(&[])),
-    entry("bus", Dir(&[])),
-    entry("class", Dir(&[entry("net", Dir(&[]))])),
-    entry("dev", Dir(&[])),
-    entry(
-        "devices",
-        Dir(&[entry(
-            "system",
-            Dir(&[
-                entry(
-                    "cpu",
-                    Dir(&[
-                        entry("cpu0", Dir(&[])),
-                        entry("kernel_max", Text("0\n")),
-                        entry("offline", Text("\n")),
-                        entry("online", Text("0\n")),
-                        entry("possible", Text("0\n")),
-                        entry("present", Text("0\n")),
-                    ]),
-                ),
-                entry("node", Dir(&[entry("online", Text("0\n")), entry("possible", Text("0\n"))])),
-            ]),
-        )]),
-    ),
-    entry("firmware", Dir(&[])),
-    entry("fs", Dir(&[entry("cgroup", Dir(&[]))])),
-    entry(
-        "kernel",
-        Dir(&[entry(
-            "mm",
-            Dir(&[entry(
-                "transparent_hugepage",
-                Dir(&[
-                    entry("enabled", Text("always madvise [never]\n")),
-                    entry("hpage_pmd_size", Text("2097152\n")),
-                ]),
-            )]),
-        )]),
-    ),
-    entry("module", Dir(&[])),
-];
-
 fn loadavg(cx: &FsContext<'_>) -> Vec<u8> {
     let system = cx.procs.system();
     let tasks: usize = cx.procs.pids().into_iter().map(|pid| cx.procs.tids(pid).len()).sum();
@@ -170,10 +134,11 @@ fn loadavg(cx: &FsContext<'_>) -> Vec<u8> {
     format!("{load} {load} {load} {running}/{tasks} {}\n", system.last_pid).into_bytes()
 }
 
-fn meminfo(cx: &FsContext<'_>) -> Vec<u8> {
+/// Returns the lines of `/proc/meminfo` that are amounts, in bytes.
+pub(super) fn memory_lines(cx: &FsContext<'_>) -> [(&'static str, u64); 23] {
     let system = cx.procs.system();
     let available = system.mem_free.saturating_add(system.mem_cached);
-    let lines = [
+    [
         ("MemTotal", system.mem_total),
         ("MemFree", system.mem_free),
         ("MemAvailable", available.min(system.mem_total)),
@@ -197,9 +162,12 @@ fn meminfo(cx: &FsContext<'_>) -> Vec<u8> {
         ("Committed_AS", system.mem_total.saturating_sub(system.mem_free)),
         ("VmallocTotal", 0),
         ("VmallocUsed", 0),
-    ];
+    ]
+}
+
+fn meminfo(cx: &FsContext<'_>) -> Vec<u8> {
     let mut text = String::new();
-    for (name, bytes) in lines {
+    for (name, bytes) in memory_lines(cx) {
         text.push_str(&format!("{:<16}{:>8} kB\n", format!("{name}:"), bytes / 1024));
     }
     text.push_str("HugePages_Total:       0\nHugePages_Free:        0\nHugepagesize:       2048 kB\n");
