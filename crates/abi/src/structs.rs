@@ -110,6 +110,12 @@ user_structs! {
     /// `struct termios` of the kernel (TCGETS, ioctl_tty(2)).
     Termios, 36 { c_iflag: u32, c_oflag: u32, c_cflag: u32, c_lflag: u32, c_line: u8, c_cc: [u8; 19] }
 
+    /// `struct termios2` of the kernel (TCGETS2).
+    Termios2, 44 {
+        c_iflag: u32, c_oflag: u32, c_cflag: u32, c_lflag: u32, c_line: u8, c_cc: [u8; 19], c_ispeed: u32,
+        c_ospeed: u32,
+    }
+
     /// `struct winsize` (TIOCGWINSZ).
     Winsize, 8 { ws_row: u16, ws_col: u16, ws_xpixel: u16, ws_ypixel: u16 }
 

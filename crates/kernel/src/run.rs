@@ -255,6 +255,9 @@ impl Kernel {
 
     /// Makes the tasks runnable that were woken.
     pub(crate) fn wake_ready(&mut self) {
+        for (group, signal) in self.vfs.ptys().take_posted() {
+            self.signal_group(Tid(group), signal);
+        }
         if self.ready.borrow().is_empty() {
             return;
         }

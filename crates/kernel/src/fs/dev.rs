@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use lg_abi::Errno;
 
+use super::pty;
 use crate::task::Stop;
 use crate::vfs::{File, FsContext, NewInode, make_dev};
 
@@ -25,6 +26,7 @@ pub const DEVICES: &[Device] = &[
     Device { name: "random", number: (1, 8), mode: 0o666 },
     Device { name: "urandom", number: (1, 9), mode: 0o666 },
     Device { name: "tty", number: (5, 0), mode: 0o666 },
+    Device { name: "ptmx", number: (5, 2), mode: 0o666 },
     Device { name: "console", number: (5, 1), mode: 0o600 },
 ];
 
@@ -52,13 +54,33 @@ pub fn open(cx: &FsContext<'_>, rdev: u64, flags: u32) -> Result<Rc<dyn File>, S
         (1, 5) => Kind::Zero,
         (1, 7) => Kind::Full,
         (1, 8 | 9) => Kind::Random,
-        (5, 0 | 1) | (136, 0) => {
-            let terminal = cx.vfs.terminal().ok_or(Errno::ENXIO)?;
-            return terminal.open(cx, flags);
+        (5, 2) => return pty::open_ptmx(cx),
+        (5, 0) => return open_controlling(cx, flags),
+        (5, 1) => return open_given(cx, flags),
+        (136, index) => {
+            return match cx.vfs.ptys().get(index) {
+                Some(pty) => Ok(pty.open_slave(cx, flags)?),
+                None if index == 0 => open_given(cx, flags),
+                None => Err(Errno::EIO.into()),
+            };
         }
         _ => return Err(Errno::ENXIO.into()),
     };
     Ok(Rc::new(MemDevice(kind)))
+}
+
+/// Opens the terminal of the host that the sandbox was given.
+fn open_given(cx: &FsContext<'_>, flags: u32) -> Result<Rc<dyn File>, Stop> {
+    cx.vfs.terminal().ok_or(Errno::ENXIO)?.open(cx, flags)
+}
+
+/// Opens the controlling terminal of the caller.
+fn open_controlling(cx: &FsContext<'_>, flags: u32) -> Result<Rc<dyn File>, Stop> {
+    let process = cx.procs.pid_of(cx.tid.0).and_then(|pid| cx.procs.process(pid));
+    match process.and_then(|process| cx.vfs.ptys().of_session(process.session)) {
+        Some(pty) => Ok(pty.open_slave(cx, flags)?),
+        None => open_given(cx, flags),
+    }
 }
 
 #[derive(Clone, Copy)]

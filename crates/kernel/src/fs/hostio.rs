@@ -26,8 +26,7 @@ use super::terminal::Terminal;
 use crate::mm::UserMemory;
 use crate::task::{HostEvent, Interest, Stop, WaitQueue};
 use crate::vfs::{
-    Attr, AttrChange, File, FileDescription, Final, FsContext, FsState, Inode, NewInode, Path, Readiness,
-    make_dev, ops,
+    Attr, AttrChange, File, FileDescription, Final, FsContext, FsState, Inode, Path, Readiness, make_dev,
 };
 
 /// How much a pipe or a terminal takes at least when poll(2) says that it is writable.
@@ -241,16 +240,11 @@ pub fn as_terminal(file: &Rc<dyn File>) -> Option<Rc<Terminal>> {
     any.downcast::<HostStream>().ok().and_then(|stream| stream.terminal.clone())
 }
 
-/// Returns the device node of the terminal, `/dev/pts/0`, which is made where `/dev/pts` is.
+/// Returns the device node of the terminal, `/dev/pts/0`, which is there once the sandbox has the terminal.
 fn terminal_node(cx: &FsContext<'_>) -> Result<Path, Errno> {
     const NODE: &[u8] = b"/dev/pts/0";
     let root = cx.vfs.root()?;
-    let fs = FsState { umask: 0, ..FsState::new(root.clone()) };
-    let device = NewInode::CharDevice(TERMINAL);
-    match ops::create(cx, &fs, &root, NODE, device, 0o620) {
-        Err(Errno::EEXIST) => fs.lookup(cx, NODE, Final::NoFollow),
-        made => made,
-    }
+    FsState::new(root).lookup(cx, NODE, Final::NoFollow)
 }
 
 /// Makes a stream of a host descriptor. Where that is a terminal it becomes the sandbox's, `terminal`.

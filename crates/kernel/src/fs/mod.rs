@@ -15,6 +15,7 @@ pub mod hostio;
 pub mod memfs;
 pub mod pipe;
 pub mod proc;
+pub mod pty;
 pub mod root;
 pub mod terminal;
 #[cfg(test)]

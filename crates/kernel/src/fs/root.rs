@@ -9,7 +9,7 @@ use lg_abi::raw::general::{CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, S_IFMT, SYSFS_
 use super::host::{Image, ImageError, populate};
 use super::hostfs::{HostAccess, HostFs, HostShape};
 use super::memfs::{MemFs, MemLimits};
-use super::{dev, proc};
+use super::{dev, proc, pty};
 use crate::vfs::{Dentry, Final, FsContext, FsState, MountFlags, NewInode, Path, SuperBlock, ops};
 
 /// A host file or directory that the sandbox sees as it is.
@@ -105,7 +105,8 @@ fn mount_dev(cx: &FsContext<'_>, fs: &FsState, shm_pages: u64) -> Result<(), Err
     for (name, target) in dev::LINKS {
         ops::create(cx, fs, &dir, name.as_bytes(), NewInode::Symlink((*target).into()), 0o777)?;
     }
-    ops::create(cx, fs, &dir, b"pts", NewInode::Dir, 0o755)?;
+    let pts = ops::create(cx, fs, &dir, b"pts", NewInode::Dir, 0o755)?;
+    pty::devpts::mount(cx, pts)?;
     let shm = ops::create(cx, fs, &dir, b"shm", NewInode::Dir, 0o755)?;
     let limits = MemLimits { pages: shm_pages, ..MemLimits::default() };
     MemFs::mount_tmpfs(cx, cx.vfs, shm, 0o1777, MountFlags::NO_SUID | MountFlags::NO_DEV, limits)?;

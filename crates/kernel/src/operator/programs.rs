@@ -230,7 +230,7 @@ impl Kernel {
         process.map(|process| process.pgid).ok_or(Errno::ESRCH)
     }
 
-    fn signal_group(&mut self, group: Tid, signal: Signal) {
+    pub(crate) fn signal_group(&mut self, group: Tid, signal: Signal) {
         let members: Vec<Tid> = self
             .processes
             .values()

@@ -8,8 +8,9 @@ use lg_abi::{Errno, Flock};
 use super::Ctx;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
-use crate::task::SysResult;
 use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
+use crate::fs::pty::as_master;
+use crate::task::{SysResult, Wait};
 
 /// Flags of close_range(2) (linux/close_range.h).
 const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
@@ -301,10 +302,17 @@ pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> 
             description.set_flags(if on != 0 { flags | linux::O_NONBLOCK } else { flags });
         }
         ioctl::FIOASYNC => {}
+        ioctl::TIOCGPTPEER => {
+            let pty = as_master(&description.file).ok_or(Errno::ENOTTY)?;
+            let peer = pty.describe_slave(&ctx.fs(), arg as u32)?;
+            return install(ctx, peer, arg as u32);
+        }
         request => {
             let user = ctx.user();
             let answer = description.file.ioctl(&ctx.fs(), &user, request, arg);
             return match answer {
+                // A background process at a terminal was sent a signal that stops it.
+                Err(Errno::EAGAIN) => ctx.block(Wait::on(description.file.queues())),
                 // What is left to read of a regular file.
                 Err(Errno::ENOTTY) if request == ioctl::FIONREAD => {
                     let attr = description.inode().attr(&ctx.fs())?;

@@ -183,6 +183,11 @@ impl Kernel {
         if let Some(next_ns) = process.timers.real.next_ns.take() {
             self.timers.remove(next_ns, Timer::Real(tgid));
         }
+        if process.sid == tgid
+            && let Some(terminal) = self.vfs.ptys().of_session(tgid.0)
+        {
+            terminal.leader_gone();
+        }
         self.undo_semaphores(tgid);
         self.adopt_children_of(tgid);
         if self.main == Some(tgid) {

@@ -11,6 +11,7 @@ use super::{Dentry, FsContext, Inode, LockTable, Quota};
 use crate::fs::epoll::WatchQuota;
 use crate::fs::memfs::{MemFs, MemLimits, MemNode};
 use crate::fs::pipe::PipeQuota;
+use crate::fs::pty::Ptys;
 use crate::net::Net;
 
 bitflags::bitflags! {
@@ -129,6 +130,7 @@ pub struct Vfs {
     pipe_quota: Rc<PipeQuota>,
     watch_quota: Rc<WatchQuota>,
     net: Rc<Net>,
+    ptys: Ptys,
     nameless_files: RefCell<Option<Rc<MemNode>>>,
 }
 
@@ -171,6 +173,7 @@ impl Vfs {
             pipe_quota: Rc::default(),
             watch_quota: Rc::default(),
             net: Net::new(),
+            ptys: Ptys::default(),
             nameless_files: RefCell::default(),
         }
     }
@@ -198,6 +201,11 @@ impl Vfs {
     /// Returns the count of what all epoll instances watch.
     pub fn watch_quota(&self) -> &Rc<WatchQuota> {
         &self.watch_quota
+    }
+
+    /// Returns the pseudo-terminals.
+    pub fn ptys(&self) -> &Ptys {
+        &self.ptys
     }
 
     /// Returns what all sockets share.

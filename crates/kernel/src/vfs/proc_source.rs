@@ -134,8 +134,6 @@ pub struct ProcessFacts {
     /// RLIMIT_* in the order of their numbers.
     pub limits: [Rlimit; 16],
     pub oom_score_adj: i32,
-    /// Whether its controlling terminal is the sandbox's terminal.
-    pub has_terminal: bool,
     /// The exit status as wait(2) reports it, for a zombie.
     pub exit_code: i32,
 }

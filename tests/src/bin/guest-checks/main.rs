@@ -28,6 +28,7 @@ mod signals;
 mod sockets;
 mod sys;
 mod sysv;
+mod terminals;
 mod threads;
 mod time;
 mod xattr;
@@ -67,6 +68,7 @@ const GROUPS: &[&[Check]] = &[
     signals::CHECKS,
     sockets::CHECKS,
     packets::CHECKS,
+    terminals::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
     time::CHECKS,

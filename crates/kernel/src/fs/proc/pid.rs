@@ -84,7 +84,7 @@ impl PidFile {
             PidFile::Comm => return Ok([&thread.comm[..], b"\n"].concat()),
             PidFile::Maps => return Ok(maps(cx, pid, &thread)),
             PidFile::Smaps => return Ok(smaps(cx, pid)),
-            PidFile::Stat => return Ok(stat(&process, &thread)),
+            PidFile::Stat => return Ok(stat(cx, &process, &thread)),
             PidFile::Status => return Ok(status(cx, &process, &thread)),
             PidFile::Mounts => return Ok(mounts(cx, pid, mounts_line)),
             PidFile::MountInfo => return Ok(mounts(cx, pid, mountinfo_line)),
@@ -132,13 +132,14 @@ fn oom_score(cx: &FsContext<'_>, process: &ProcessFacts) -> String {
     format!("{}\n", score.max(0))
 }
 
-fn stat(process: &ProcessFacts, thread: &ThreadFacts) -> Vec<u8> {
+fn stat(cx: &FsContext<'_>, process: &ProcessFacts, thread: &ThreadFacts) -> Vec<u8> {
     let is_process = process.pid == thread.tid;
     let (utime, stime) =
         if is_process { (process.utime_ns, process.stime_ns) } else { (thread.utime_ns, thread.stime_ns) };
     let state = if is_process { process.state } else { thread.state };
-    let tty = if process.has_terminal { make_dev(136, 0) } else { 0 };
-    let foreground = if process.has_terminal { i64::from(process.pgrp) } else { -1 };
+    let terminal = cx.vfs.ptys().of_session(process.session);
+    let tty = terminal.as_ref().map_or(0, |pty| make_dev(136, pty.index));
+    let foreground = terminal.map_or(-1, |pty| i64::from(pty.foreground()));
     let fields = [
         i64::from(process.ppid),
         i64::from(process.pgrp),
