@@ -52,7 +52,7 @@ pub use message::{
 };
 pub use operation::{
     DirEntry, ExitStatus, Fault, FaultKind, FileFacts, ForkSpec, MAX_STDIO, ProcessInfo, Program, Reply,
-    SignalScope, Stdio, WriteMode,
+    SignalScope, Stdio, Terminal, WriteMode,
 };
 pub use report::{
     EXIT_LUMINAGUARD, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_TIMED_OUT, Exits, Outcome, Report,

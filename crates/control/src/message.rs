@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, FrameError, HEADER_BYTES, Kind, MAX_PAYLOAD_BYTES};
-use crate::operation::{Fault, ForkSpec, Program, Reply, SignalScope, WriteMode};
+use crate::operation::{Fault, ForkSpec, Program, Reply, SignalScope, Terminal, WriteMode};
 use crate::{Limits, Report, SandboxSpec};
 
 /// The most descriptors that come with one message.
@@ -45,7 +45,8 @@ pub enum Request {
     Start(Box<SandboxSpec>),
     /// Launches a program, with a descriptor for each [`crate::Stdio::Descriptor`].
     Exec(Box<Program>),
-    /// Writes to a stream that is [`crate::Stdio::In`]. The reply comes when all of it is in the pipe.
+    /// Writes to a stream that is [`crate::Stdio::In`], or types at a terminal. The reply comes when all of it is in the
+    /// pipe or was taken by the terminal.
     WriteStream {
         /// The program's process.
         process: u32,
@@ -60,6 +61,15 @@ pub enum Request {
         process: u32,
         /// Its descriptor.
         fd: u32,
+    },
+    /// Changes the size of a terminal ([`crate::Stdio::Terminal`]); its foreground process group gets SIGWINCH.
+    ResizeTerminal {
+        /// The program's process.
+        process: u32,
+        /// Its descriptor.
+        fd: u32,
+        /// The new size.
+        terminal: Terminal,
     },
     /// Says that so many bytes of a stream have been taken: the vmm may send as many more.
     Taken {
@@ -189,7 +199,7 @@ pub enum Event {
         /// What came of it.
         result: Result<Reply, Fault>,
     },
-    /// What a program wrote to a stream that is [`crate::Stdio::Out`]. No bytes: the end.
+    /// What a program wrote to a stream that is [`crate::Stdio::Out`] or [`crate::Stdio::Terminal`]. No bytes: the end.
     Output {
         /// The program's process.
         process: u32,

@@ -21,11 +21,31 @@ pub enum Stdio {
     In,
     /// A pipe whose contents come as [`crate::Event::Output`].
     Out,
+    /// A terminal of that size: [`crate::Request::WriteStream`] types, and what is to be shown, echo included, comes as
+    /// [`crate::Event::Output`], both with the number of this descriptor. The first one of a program is its controlling
+    /// terminal.
+    Terminal(Terminal),
     /// A descriptor of the host that comes along with the request. Forks of the sandbox do not have it: there
     /// reads find the end of the file, and what is written is thrown away.
     Descriptor,
     /// The same as an earlier descriptor of the program.
     Same(u32),
+}
+
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its height in characters; 0 if it is not known.
+    pub rows: u16,
+    /// Its width in characters; 0 if it is not known.
+    pub columns: u16,
+}
+
+impl Default for Terminal {
+    /// 24 rows of 80 columns.
+    fn default() -> Self {
+        Self { rows: 24, columns: 80 }
+    }
 }
 
 /// A program to launch.

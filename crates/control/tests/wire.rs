@@ -11,8 +11,8 @@ use std::time::Duration;
 use lg_control::{
     Access, Call, Event, ExitStatus, Exits, Fault, FaultKind, ForkSpec, FrameError, Image, Inbox, Limits,
     MAX_PAYLOAD_BYTES, Mount, Outcome, Program, Reply, Report, Request, SandboxSpec, SignalScope,
-    StartFailureKind, Stats, Stdio, SyscallCount, SyscallTrace, User, Waiting, WriteMode, decode, encode,
-    encode_into, recv, recv_start, send, send_with,
+    StartFailureKind, Stats, Stdio, SyscallCount, SyscallTrace, Terminal, User, Waiting, WriteMode, decode,
+    encode, encode_into, recv, recv_start, send, send_with,
 };
 use proptest::prelude::*;
 
@@ -97,8 +97,18 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..2000)
 }
 
+fn any_terminal() -> impl Strategy<Value = Terminal> {
+    any::<(u16, u16)>().prop_map(|(rows, columns)| Terminal { rows, columns })
+}
+
 fn any_stdio() -> impl Strategy<Value = Stdio> {
-    prop_oneof![Just(Stdio::Null), Just(Stdio::In), Just(Stdio::Out), any::<u32>().prop_map(Stdio::Same)]
+    prop_oneof![
+        Just(Stdio::Null),
+        Just(Stdio::In),
+        Just(Stdio::Out),
+        any::<u32>().prop_map(Stdio::Same),
+        any_terminal().prop_map(Stdio::Terminal)
+    ]
 }
 
 prop_compose! {
@@ -134,6 +144,8 @@ fn any_request() -> impl Strategy<Value = Request> {
             fd,
             bytes
         }),
+        (any::<(u32, u32)>(), any_terminal())
+            .prop_map(|((process, fd), terminal)| { Request::ResizeTerminal { process, fd, terminal } }),
         any::<(u32, u32, u32)>().prop_map(|(process, fd, bytes)| Request::Taken { process, fd, bytes }),
         (any::<(Option<u32>, u8)>(), scope).prop_map(|((process, signal), scope)| Request::Signal {
             process,

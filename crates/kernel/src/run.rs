@@ -81,7 +81,8 @@ impl Kernel {
                 }
                 None => {
                     supervisor.serve(self)?;
-                    if self.end.is_some() || !self.run_queue.is_empty() || !self.ready.borrow().is_empty() {
+                    self.wake_ready();
+                    if self.end.is_some() || !self.run_queue.is_empty() {
                         continue;
                     }
                     let until_ns = self.idle_until_ns();

@@ -62,7 +62,7 @@ pub struct SandboxBuilder {
     pub(crate) stdin: Stream,
     pub(crate) stdout: Stream,
     pub(crate) stderr: Stream,
-    /// Whether nothing needs to run: so templates begin.
+    /// Whether nothing needs to run.
     pub(crate) is_empty_allowed: bool,
 }
 
@@ -89,6 +89,14 @@ impl SandboxBuilder {
     #[must_use]
     pub fn launcher(mut self, launcher: Launcher) -> Self {
         self.launcher = launcher;
+        self
+    }
+
+    /// Lets the sandbox begin with nothing that runs, where its spec has no command: programs are launched in it with
+    /// [`Sandbox::program`], and it lasts until it is killed. The three streams are not used then.
+    #[must_use]
+    pub fn without_program(mut self) -> Self {
+        self.is_empty_allowed = true;
         self
     }
 

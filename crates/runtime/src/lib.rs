@@ -86,7 +86,8 @@ pub use files::Files;
 pub use launcher::Launcher;
 pub use lg_control::{
     Access, DirEntry, ExitStatus, Exits, Fault, FaultKind, FileFacts, Image, Limits, Mount, Outcome,
-    ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace, User,
+    ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace,
+    Terminal, User,
 };
 pub use placement::{Assignment, CpuSet, Placement, PlacementError, Placer, Topology};
 pub use process::settle;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use lg_control::{
-    ExitStatus, MAX_CHUNK_BYTES, Program, Reply, Request, SandboxSpec, SignalScope, Stdio, User,
+    ExitStatus, MAX_CHUNK_BYTES, Program, Reply, Request, SandboxSpec, SignalScope, Stdio, Terminal, User,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
@@ -94,6 +94,34 @@ impl ProgramBuilder {
         self
     }
 
+    /// Gives it a terminal of its own as standard input, output and error, which is its controlling terminal: an interactive
+    /// shell has job control, and editors and pagers draw. [`GuestProgram::write`] types, [`GuestProgram::stdout`] is what
+    /// the terminal shows, echo included, and [`GuestProgram::resize`] changes its size. The end of the input is a key
+    /// (Ctrl-D, byte 4), and so are signals (Ctrl-C, byte 3). What kind of terminal it is says the variable `TERM`.
+    ///
+    /// ```no_run
+    /// # async fn example(sandbox: lg_runtime::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use lg_runtime::Terminal;
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// let mut shell = sandbox.program(["bash", "-i"]).terminal(Terminal { rows: 40, columns: 120 }).launch().await?;
+    /// let mut screen = shell.stdout.take().ok_or("no terminal")?;
+    /// shell.write(b"sleep 100\r\x03").await?;
+    /// shell.resize(Terminal { rows: 50, columns: 132 }).await?;
+    /// shell.write(b"stty size; exit\r").await?;
+    /// let mut shown = Vec::new();
+    /// screen.read_to_end(&mut shown).await?;
+    /// assert!(String::from_utf8_lossy(&shown).contains("50 132"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn terminal(mut self, terminal: Terminal) -> Self {
+        self.program.stdio.splice(..3, [Stdio::Terminal(terminal), Stdio::Same(0), Stdio::Same(0)]);
+        self.descriptors.clear();
+        self
+    }
+
     /// Gives it descriptors of the host as standard input, output and error: pipes, terminals or files.
     #[must_use]
     pub fn descriptors(mut self, streams: [OwnedFd; 3]) -> Self {
@@ -118,13 +146,18 @@ impl ProgramBuilder {
         let reply = connection.call(Request::Exec(Box::new(program)), descriptors).await?;
         let Reply::Started { process } = reply else { return Err(CallError::Answer) };
         let output = |fd: u32| {
-            let is_piped = stdio.get(fd as usize) == Some(&Stdio::Out);
-            is_piped.then(|| {
+            let is_ours = matches!(stdio.get(fd as usize), Some(Stdio::Out | Stdio::Terminal(_)));
+            is_ours.then(|| {
                 connection.expect((process, fd));
                 GuestOutput { connection: connection.clone(), process, fd }
             })
         };
-        Ok(GuestProgram { stdout: output(1), stderr: output(2), connection: connection.clone(), process })
+        Ok(GuestProgram {
+            stdout: output(0).or_else(|| output(1)),
+            stderr: output(2),
+            connection: connection.clone(),
+            process,
+        })
     }
 
     /// Starts it, collects what it writes, and waits for its end.
@@ -150,7 +183,7 @@ pub struct ProgramOutput {
 /// A program that runs in a sandbox. Dropping this does not end it.
 #[derive(Debug)]
 pub struct GuestProgram {
-    /// Its standard output, if it is piped.
+    /// Its standard output, if it is piped; or all that its terminal shows.
     pub stdout: Option<GuestOutput>,
     /// Its standard error, if it is piped.
     pub stderr: Option<GuestOutput>,
@@ -164,7 +197,8 @@ impl GuestProgram {
         self.process
     }
 
-    /// Writes to its standard input; returns when all of it is in the pipe.
+    /// Writes to its standard input, or types at its terminal; returns when all of it is in the pipe or was taken by the
+    /// terminal.
     ///
     /// # Errors
     /// EPIPE when nobody reads it; see [`CallError`].
@@ -174,6 +208,15 @@ impl GuestProgram {
             self.connection.call(request, Vec::new()).await?;
         }
         Ok(())
+    }
+
+    /// Changes the size of its terminal ([`ProgramBuilder::terminal`]); the foreground process group gets SIGWINCH.
+    ///
+    /// # Errors
+    /// When it has none; see [`CallError`].
+    pub async fn resize(&self, terminal: Terminal) -> Result<(), CallError> {
+        let request = Request::ResizeTerminal { process: self.process, fd: 0, terminal };
+        self.connection.call(request, Vec::new()).await.map(drop)
     }
 
     /// Closes its standard input: the program finds the end of the file.

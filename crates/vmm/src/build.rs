@@ -74,6 +74,9 @@ pub fn launch(kernel: &mut Kernel, program: &Program, descriptors: Vec<OwnedFd>)
             Stdio::Null => KernelStdio::Null,
             Stdio::In => KernelStdio::In,
             Stdio::Out => KernelStdio::Out,
+            Stdio::Terminal(terminal) => {
+                KernelStdio::Terminal { rows: terminal.rows, columns: terminal.columns }
+            }
             Stdio::Same(fd) => KernelStdio::Same(*fd),
             Stdio::Descriptor => KernelStdio::Host(
                 descriptors

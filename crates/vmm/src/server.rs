@@ -239,6 +239,9 @@ impl Server {
                 Ok(Reply::Started { process })
             }
             Request::CloseStream { process, fd } => self.streams.close((process, fd)).map(|()| Reply::Done),
+            Request::ResizeTerminal { process, fd, terminal } => {
+                self.streams.resize((process, fd), terminal).map(|()| Reply::Done)
+            }
             Request::Taken { process, fd, bytes } => {
                 self.streams.taken((process, fd), bytes);
                 Ok(Reply::Done)

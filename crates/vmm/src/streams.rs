@@ -1,8 +1,8 @@
-//! The pipes between programs inside and the runtime: what is on its way in either direction.
+//! The pipes and terminals between programs inside and the runtime: what is on its way in either direction.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lg_control::{Event, Fault, FaultKind, Reply, STREAM_WINDOW_BYTES};
+use lg_control::{Event, Fault, FaultKind, Reply, STREAM_WINDOW_BYTES, Terminal};
 use lg_kernel::operator::{Launched, StreamReader, StreamWriter};
 use lg_kernel::{Errno, Kernel};
 
@@ -88,6 +88,14 @@ impl Streams {
     pub fn close(&mut self, key: Key) -> Result<(), Fault> {
         self.input(key)?.closes = true;
         Ok(())
+    }
+
+    /// Changes the size of a terminal.
+    pub fn resize(&mut self, key: Key, terminal: Terminal) -> Result<(), Fault> {
+        self.input(key)?.writer.resize(terminal.rows, terminal.columns).map_err(|_| {
+            let (process, fd) = key;
+            Fault::new(FaultKind::State, format!("descriptor {fd} of process {process} is no terminal"))
+        })
     }
 
     fn input(&mut self, key: Key) -> Result<&mut Input, Fault> {

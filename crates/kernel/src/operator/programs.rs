@@ -5,17 +5,18 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use lg_abi::raw::general::{O_RDWR, S_IFMT, S_IFREG};
-use lg_abi::{Errno, SigInfo, Signal};
+use lg_abi::{Errno, SigInfo, Signal, Winsize};
 
 use crate::Kernel;
 use crate::fs::hostio::{as_terminal, open_stream};
-use crate::fs::pipe::new_pipe;
+use crate::fs::pipe::{as_pipe, new_pipe};
+use crate::fs::pty::{Master, Pty};
 use crate::fs::terminal::Terminal;
 use crate::kernel::{FirstProgram, StartError};
 use crate::signal::SignalTarget;
 use crate::task::{ExitStatus, ProcessState, Stop, Tid};
 use crate::vfs::open::{OpenRequest, open};
-use crate::vfs::{FdTable, FileDescription, FsState, OnExec};
+use crate::vfs::{FdTable, File, FileDescription, FsContext, FsState, OnExec};
 
 /// The most descriptors that a launched program is given.
 const MAX_DESCRIPTORS: u64 = 64;
@@ -29,6 +30,14 @@ pub enum Stdio {
     In,
     /// A pipe that the program writes and the operator reads.
     Out,
+    /// A terminal, whose other side the operator has: it reads what the program writes, echo included, and writes
+    /// what is typed. The first one of a program is its controlling terminal.
+    Terminal {
+        /// Its size in characters.
+        rows: u16,
+        /// Its size in characters.
+        columns: u16,
+    },
     /// A descriptor of the host: a pipe, a terminal, a regular file, a socket or a character device.
     Host(OwnedFd),
     /// The same as an earlier descriptor of the program.
@@ -56,47 +65,84 @@ pub enum LaunchError {
 pub struct Launched {
     /// The process.
     pub process: Tid,
-    /// For each [`Stdio::In`].
+    /// For each [`Stdio::In`] and [`Stdio::Terminal`].
     pub writers: Vec<(u32, StreamWriter)>,
-    /// For each [`Stdio::Out`].
+    /// For each [`Stdio::Out`] and [`Stdio::Terminal`].
     pub readers: Vec<(u32, StreamReader)>,
 }
 
-/// The operator's end of a pipe that programs write.
+/// What the operator's ends are ends of.
+#[derive(Clone, Debug)]
+enum Channel {
+    Pipe(Rc<FileDescription>),
+    Terminal(Rc<Master>),
+}
+
+/// The operator's end of a pipe that programs write, or of a terminal.
 #[derive(Debug)]
-pub struct StreamReader(Rc<FileDescription>);
+pub struct StreamReader(Channel);
 
 impl StreamReader {
     /// Returns how many bytes are there.
     pub fn available(&self) -> usize {
-        crate::fs::pipe::as_pipe(&self.0.file).map_or(0, |pipe| pipe.len())
+        match &self.0 {
+            Channel::Pipe(pipe) => as_pipe(&pipe.file).map_or(0, |pipe| pipe.len()),
+            Channel::Terminal(master) => master.pty().output_len(),
+        }
     }
 
     /// Takes what is there, up to `buf.len()` bytes. 0 is the end: no program has the pipe open any more.
     ///
-    /// Errors: EAGAIN where nothing is there now.
+    /// Errors: EAGAIN where nothing is there now; EIO where no program has the terminal open any more.
     pub fn read(&self, kernel: &Kernel, buf: &mut [u8]) -> Result<usize, Errno> {
-        kernel.as_superuser(|cx| self.0.file.read(cx, 0, buf))
+        kernel.as_superuser(|cx| match &self.0 {
+            Channel::Pipe(pipe) => pipe.file.read(cx, 0, buf),
+            Channel::Terminal(master) => master.read(cx, 0, buf),
+        })
     }
 }
 
-/// The operator's end of a pipe that programs read. Dropping it gives them the end of the file.
+/// The operator's end of a pipe that programs read, or of a terminal. Dropping that of a pipe gives them the end of
+/// the file; a terminal is hung up when its reader is dropped as well.
 #[derive(Debug)]
-pub struct StreamWriter(Rc<FileDescription>);
+pub struct StreamWriter(Channel);
 
 impl StreamWriter {
     /// Writes as much of `data` as there is room for; answers how much that was.
     ///
     /// Errors: EPIPE where nobody can read it.
     pub fn write(&self, kernel: &Kernel, data: &[u8]) -> Result<usize, Errno> {
-        // A short write to a full pipe is all or nothing; here it need not be one piece.
-        let room = crate::fs::pipe::as_pipe(&self.0.file).map_or(0, |pipe| pipe.room());
-        let data = &data[..data.len().min(room.max(1))];
-        match kernel.as_superuser(|cx| self.0.file.write(cx, 0, data)) {
-            Err(Errno::EAGAIN) => Ok(0),
-            result => result,
+        match &self.0 {
+            Channel::Pipe(pipe) => {
+                // A short write to a full pipe is all or nothing; here it need not be one piece.
+                let room = as_pipe(&pipe.file).map_or(0, |pipe| pipe.room());
+                let data = &data[..data.len().min(room.max(1))];
+                match kernel.as_superuser(|cx| pipe.file.write(cx, 0, data)) {
+                    Err(Errno::EAGAIN) => Ok(0),
+                    result => result,
+                }
+            }
+            Channel::Terminal(master) => Ok(master.pty().type_in(data)),
         }
     }
+
+    /// Changes the size of the terminal, and tells its foreground process group (SIGWINCH).
+    ///
+    /// Errors: ENOTTY where it is a pipe.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Errno> {
+        let Channel::Terminal(master) = &self.0 else { return Err(Errno::ENOTTY) };
+        master.pty().set_size(Winsize { ws_row: rows, ws_col: columns, ..Winsize::default() });
+        Ok(())
+    }
+}
+
+/// Makes a terminal that belongs to a user; nobody has it open yet.
+fn new_terminal(cx: &FsContext<'_>, owner: u32, rows: u16, columns: u16) -> Result<Rc<Pty>, Errno> {
+    let pty = cx.vfs.ptys().create(cx)?;
+    pty.unlock();
+    pty.set_owner(owner);
+    pty.set_size(Winsize { ws_row: rows, ws_col: columns, ..Winsize::default() });
+    Ok(pty)
 }
 
 impl Kernel {
@@ -104,6 +150,8 @@ impl Kernel {
     pub fn launch_with(&mut self, program: FirstProgram, stdio: Vec<Stdio>) -> Result<Launched, LaunchError> {
         let (mut writers, mut readers) = (Vec::new(), Vec::new());
         let terminal = Terminal::new();
+        let owner = program.creds.uid;
+        let mut controlling: Option<Rc<Pty>> = None;
         let mut fds = self.as_superuser(FdTable::new);
         for (fd, stdio) in stdio.into_iter().enumerate() {
             let number = fd as u32;
@@ -119,13 +167,22 @@ impl Kernel {
                 }
                 Stdio::In => {
                     let (reader, writer) = new_pipe(cx, 0)?;
-                    writers.push((number, StreamWriter(writer)));
+                    writers.push((number, StreamWriter(Channel::Pipe(writer))));
                     Ok(reader)
                 }
                 Stdio::Out => {
                     let (reader, writer) = new_pipe(cx, 0)?;
-                    readers.push((number, StreamReader(reader)));
+                    readers.push((number, StreamReader(Channel::Pipe(reader))));
                     Ok(writer)
+                }
+                Stdio::Terminal { rows, columns } => {
+                    let pty = new_terminal(cx, owner, rows, columns)?;
+                    let master = pty.open_master();
+                    writers.push((number, StreamWriter(Channel::Terminal(master.clone()))));
+                    readers.push((number, StreamReader(Channel::Terminal(master))));
+                    let slave = pty.describe_slave(cx, O_RDWR)?;
+                    controlling.get_or_insert(pty);
+                    Ok(slave)
                 }
                 Stdio::Host(host) => {
                     let name = match number {
@@ -146,6 +203,9 @@ impl Kernel {
             made.map_err(|errno| LaunchError::Descriptor { fd, errno })?;
         }
         let process = self.launch(fds, program)?;
+        if let Some(pty) = controlling {
+            pty.set_session(process.0, process.0);
+        }
         Ok(Launched { process, writers, readers })
     }
 

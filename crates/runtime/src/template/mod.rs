@@ -107,8 +107,8 @@ impl Template {
     pub async fn build(spec: &TemplateSpec, launcher: &Launcher) -> Result<Self, TemplateError> {
         static VERSIONS: AtomicU64 = AtomicU64::new(1);
         let started = Instant::now();
-        let mut builder = SandboxBuilder::from(spec.sandbox.clone()).launcher(launcher.clone());
-        builder.is_empty_allowed = true;
+        let mut builder =
+            SandboxBuilder::from(spec.sandbox.clone()).launcher(launcher.clone()).without_program();
         // The clock of a limit must not run out in the template; each fork has its own.
         builder.spec.timeout = None;
         builder.spec.cpu_time = None;

@@ -16,6 +16,7 @@ mod requests;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::{Rc, Weak};
 
 use lg_abi::raw::general::{CAP_SYS_ADMIN, O_NOCTTY};
@@ -191,6 +192,16 @@ impl Pty {
         Rc::new(Slave(self.clone()))
     }
 
+    /// Gives the slave's node to a user.
+    pub fn set_owner(&self, uid: u32) {
+        self.attr.set(Attr { uid, ..self.attr.get() });
+    }
+
+    /// Returns how many bytes of output wait to be taken.
+    pub fn output_len(&self) -> usize {
+        self.discipline.borrow().output_len()
+    }
+
     /// Lets slaves be opened (unlockpt(3)).
     pub fn unlock(&self) {
         self.locked.set(false);
@@ -357,6 +368,12 @@ impl Master {
     /// Returns the pair.
     pub fn pty(&self) -> &Rc<Pty> {
         &self.0
+    }
+}
+
+impl fmt::Debug for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Master({})", self.0.index)
     }
 }
 
