@@ -8,6 +8,7 @@ use lg_platform::{Access, PlatformError, Trap, UserAddr, Vector};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::Kernel;
+use crate::fs::pty::Recipient;
 use crate::limits::Limit;
 use crate::mm::MemoryFault;
 use crate::signal::SignalTarget;
@@ -256,8 +257,12 @@ impl Kernel {
 
     /// Makes the tasks runnable that were woken.
     pub(crate) fn wake_ready(&mut self) {
-        for (group, signal) in self.vfs.ptys().take_posted() {
-            self.signal_group(Tid(group), signal);
+        for (recipient, signal) in self.vfs.ptys().take_posted() {
+            match recipient {
+                Recipient::Group(group) => self.signal_group(Tid(group), signal),
+                // One that is gone needs no signal.
+                Recipient::Process(process) => drop(self.signal_process(Tid(process), signal)),
+            }
         }
         if self.ready.borrow().is_empty() {
             return;

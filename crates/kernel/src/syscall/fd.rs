@@ -9,7 +9,7 @@ use super::Ctx;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
 use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
-use crate::fs::pty::as_master;
+use crate::fs::pty::{as_master, is_slave};
 use crate::task::{SysResult, Wait};
 
 /// Flags of close_range(2) (linux/close_range.h).
@@ -303,7 +303,8 @@ pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> 
         }
         ioctl::FIOASYNC => {}
         ioctl::TIOCGPTPEER => {
-            let pty = as_master(&description.file).ok_or(Errno::ENOTTY)?;
+            let otherwise = if is_slave(&description.file) { Errno::EIO } else { Errno::ENOTTY };
+            let pty = as_master(&description.file).ok_or(otherwise)?;
             let peer = pty.describe_slave(&ctx.fs(), arg as u32)?;
             return install(ctx, peer, arg as u32);
         }

@@ -183,10 +183,8 @@ impl Kernel {
         if let Some(next_ns) = process.timers.real.next_ns.take() {
             self.timers.remove(next_ns, Timer::Real(tgid));
         }
-        if process.sid == tgid
-            && let Some(terminal) = self.vfs.ptys().of_session(tgid.0)
-        {
-            terminal.leader_gone();
+        if process.sid == tgid {
+            self.vfs.ptys().leader_ended(tgid.0);
         }
         self.undo_semaphores(tgid);
         self.adopt_children_of(tgid);

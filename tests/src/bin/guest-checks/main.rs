@@ -16,6 +16,7 @@ mod events;
 mod exec;
 mod files;
 mod identity;
+mod job_control;
 mod memory;
 mod mqueue;
 mod names;
@@ -43,6 +44,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Says whether something did not hold.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Prints a value that must be the same natively and in a sandbox.
     pub fn see(&mut self, what: impl std::fmt::Display, value: impl Debug) {
         println!("{}/{what}: {value:?}", self.name);
@@ -68,7 +74,6 @@ const GROUPS: &[&[Check]] = &[
     signals::CHECKS,
     sockets::CHECKS,
     packets::CHECKS,
-    terminals::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
     time::CHECKS,
@@ -80,6 +85,8 @@ const GROUPS: &[&[Check]] = &[
     sysv::CHECKS,
     mqueue::CHECKS,
     residence::CHECKS,
+    terminals::CHECKS,
+    job_control::CHECKS,
 ];
 
 fn checks() -> impl Iterator<Item = &'static Check> {

@@ -1,654 +1,851 @@
-//! Pseudo-terminals: pairs, settings, the line discipline, sessions and job control.
+//! Pseudo-terminals: pairs, requests and the line discipline (pty(7), ioctl_tty(2), termios(3)).
 
 use libc::*;
 
-use crate::sys::{
-    self, Answer, child, close, ends, eventually, fd, fstat, open, read, seek, sleep_ms, sys, wait, write,
-    zeroed,
-};
+use crate::sys::{self, Answer, Errno, close, open, read, sys, write, zeroed};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
-    ("pty_pair", pairs),
-    ("pty_lines", lines),
-    ("pty_editing", editing),
-    ("pty_raw", raws),
-    ("pty_output", outputs),
-    ("pty_settings", settings),
-    ("pty_sizes", sizes),
-    ("pty_poll", polls),
-    ("pty_hangup", hangups),
-    ("pty_session", sessions),
-    ("pty_keys", keys),
-    ("pty_background", background),
-    ("pty_leader_ends", leader_ends),
-    ("pty_packet", packets),
-    ("pty_bad_requests", bad_requests),
-    ("pty_nodes", nodes),
+    ("terminal_pairs", pairs),
+    ("terminal_nodes", nodes),
+    ("terminal_settings", settings),
+    ("terminal_settings_refused", settings_refused),
+    ("terminal_size", sizes),
+    ("terminal_lines", lines),
+    ("terminal_editing", editing),
+    ("terminal_keys_translated", translated_input),
+    ("terminal_output_modes", output_modes),
+    ("terminal_raw_reads", raw_reads),
+    ("terminal_mode_change", mode_change),
+    ("terminal_flow", flow),
+    ("terminal_full", full),
+    ("terminal_packets", packets),
+    ("terminal_poll", polls),
+    ("terminal_flush", flushes),
+    ("terminal_exclusive", exclusive),
+    ("terminal_counts", counts),
+    ("terminal_requests_refused", requests_refused),
+    ("terminal_slave_closed", slave_closed),
+    ("terminal_master_closed", master_closed),
+    ("terminal_seek", seeks),
 ];
 
-/// A master that is unlocked, and its slave.
-fn pair() -> (usize, usize) {
-    let master = fd("/dev/ptmx", O_RDWR | O_NOCTTY);
-    let slave = open_slave(master, O_RDWR | O_NOCTTY).unwrap();
-    (master, slave)
-}
+/// Requests of ioctl_tty(2) that not every version of the library names.
+const GET_NUMBER: u32 = 0x8004_5430;
+const SET_LOCK: u32 = 0x4004_5431;
+const GET_LOCK: u32 = 0x8004_5439;
+const GET_PEER: u32 = 0x5441;
+const GET_EXCLUSIVE: u32 = 0x8004_5440;
+const SET_PACKET: u32 = 0x5420;
+const GET_PACKET: u32 = 0x8004_5438;
+const GET_SETTINGS: u32 = 0x5401;
+const SET_SETTINGS: u32 = 0x5402;
+const SET_SETTINGS_DRAIN: u32 = 0x5403;
+const SET_SETTINGS_FLUSH: u32 = 0x5404;
+const GET_SETTINGS2: u32 = 0x802c_542a;
+const SET_SETTINGS2: u32 = 0x402c_542b;
+const BAD: usize = 0x1000;
 
-fn ioctl(fd: usize, request: u64, argument: usize) -> Answer {
-    sys!(SYS_ioctl, fd, request as usize, argument)
-}
-
-fn name(master: usize) -> String {
-    let mut index = 0u32;
-    ioctl(master, TIOCGPTN, &raw mut index as usize).unwrap();
-    format!("/dev/pts/{index}")
-}
-
-fn unlock(master: usize) {
-    let zero = 0i32;
-    ioctl(master, TIOCSPTLCK, &raw const zero as usize).unwrap();
-}
-
-fn open_slave(master: usize, flags: i32) -> Answer {
-    unlock(master);
-    open(&name(master), flags)
-}
-
-/// The settings as the kernel has them.
+/// `struct termios` of the kernel.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Settings {
-    input: u32,
-    output: u32,
-    control: u32,
-    local: u32,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub input: u32,
+    pub output: u32,
+    pub control: u32,
+    pub local: u32,
     line: u8,
-    characters: [u8; 19],
+    pub keys: [u8; 19],
 }
 
-fn get(fd: usize) -> Settings {
-    let mut settings: Settings = zeroed();
-    ioctl(fd, TCGETS, &raw mut settings as usize).unwrap();
-    settings
+/// `struct termios2` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Settings2 {
+    settings: Settings,
+    speeds: [u32; 2],
 }
 
-fn set(fd: usize, settings: &Settings) -> Answer {
-    ioctl(fd, TCSETS, std::ptr::from_ref(settings) as usize)
+/// A master and its slave.
+pub struct Pair {
+    pub master: usize,
+    pub slave: usize,
 }
 
-fn change(fd: usize, how: impl FnOnce(&mut Settings)) {
+/// Makes a pair; neither side waits, nor becomes anybody's controlling terminal.
+pub fn pair() -> Pair {
+    let master = master();
+    let slave = open(&slave_path(master), O_RDWR | O_NOCTTY | O_NONBLOCK).expect("a slave can be opened");
+    Pair { master, slave }
+}
+
+/// Opens a master whose slave is not locked.
+pub fn master() -> usize {
+    let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK).expect("/dev/ptmx can be opened");
+    put(master, SET_LOCK, 0i32).expect("a pair can be unlocked");
+    master
+}
+
+/// The node of a master's slave.
+pub fn slave_path(master: usize) -> String {
+    format!("/dev/pts/{}", take::<i32>(master, GET_NUMBER).expect("a master has a number"))
+}
+
+/// ioctl(2) with a number or an address.
+pub fn request(fd: usize, request: u32, argument: usize) -> Answer {
+    sys!(SYS_ioctl, fd, request, argument)
+}
+
+/// ioctl(2) that is given a value.
+pub fn put<T>(fd: usize, number: u32, value: T) -> Answer {
+    request(fd, number, (&raw const value).addr())
+}
+
+/// ioctl(2) that answers a value.
+pub fn take<T: Copy>(fd: usize, number: u32) -> Result<T, Errno> {
+    let mut value: T = zeroed();
+    request(fd, number, (&raw mut value).addr()).map(|_| value)
+}
+
+/// The settings of a terminal.
+pub fn get(fd: usize) -> Settings {
+    take(fd, GET_SETTINGS).expect("a terminal has settings")
+}
+
+/// Changes the settings of a terminal.
+pub fn change(fd: usize, change: impl FnOnce(&mut Settings)) {
     let mut settings = get(fd);
-    how(&mut settings);
-    set(fd, &settings).unwrap();
+    change(&mut settings);
+    put(fd, SET_SETTINGS, settings).expect("settings can be changed");
 }
 
-fn non_blocking(fd: usize) {
-    sys!(SYS_fcntl, fd, F_SETFL, O_RDWR | O_NONBLOCK).unwrap();
+fn make_raw(settings: &mut Settings) {
+    (settings.input, settings.output, settings.local) = (0, 0, 0);
+    (settings.keys[VMIN], settings.keys[VTIME]) = (1, 0);
 }
 
-fn readable(fd: usize) -> i32 {
-    let mut count = -1i32;
-    ioctl(fd, FIONREAD, &raw mut count as usize).unwrap();
-    count
+/// Waits up to `ms` for poll(2) to see something.
+fn wait_for(fd: usize, events: i16, ms: i32) -> i16 {
+    let mut entry = pollfd { fd: fd as i32, events, revents: 0 };
+    match sys!(SYS_poll, &raw mut entry, 1, ms) {
+        Ok(_) => entry.revents,
+        Err(errno) => panic!("poll: {errno}"),
+    }
+}
+
+/// All that comes out of a descriptor that does not wait, until nothing has come for a while; and how it ends.
+pub fn drain(fd: usize) -> (String, Option<Errno>) {
+    let mut text = String::new();
+    let mut patience_ms = 400;
+    while wait_for(fd, POLLIN, patience_ms) != 0 {
+        match read(fd, 4096) {
+            Ok(part) if part.is_empty() => return (text, None),
+            Ok(part) => text += &part,
+            Err(Errno::EAGAIN) => break,
+            Err(errno) => return (text, Some(errno)),
+        }
+        patience_ms = 80;
+    }
+    (text, None)
+}
+
+/// What reads give one after another, until one fails.
+fn reads(fd: usize) -> Vec<Result<String, Errno>> {
+    // What was typed reaches the other side a little later.
+    wait_for(fd, POLLIN, 150);
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        let answer = read(fd, 200);
+        let failed = answer.is_err();
+        all.push(answer);
+        if failed {
+            break;
+        }
+    }
+    all
+}
+
+/// Types keys into a fresh terminal with these settings; shows the echo and what is read.
+fn try_keys(r: &mut Report, what: &str, set: impl FnOnce(&mut Settings), keys: &[u8]) {
+    let Pair { master, slave } = pair();
+    change(slave, set);
+    r.see(format!("{what}: typed"), write(master, keys));
+    r.see(format!("{what}: shown"), drain(master));
+    r.see(format!("{what}: read"), reads(slave));
+    close(slave).unwrap();
+    close(master).unwrap();
 }
 
 fn pairs(r: &mut Report) {
-    let master = fd("/dev/ptmx", O_RDWR | O_NOCTTY);
-    let mut locked = 7i32;
-    r.see("asked for the lock", (ioctl(master, TIOCGPTLCK, &raw mut locked as usize), locked));
-    r.see("locked", open(&name(master), O_RDWR | O_NOCTTY));
-    unlock(master);
-    let slave = fd(&name(master), O_RDWR | O_NOCTTY);
-    r.see("one way", (write(slave, b"to the master\n"), read(master, 100)));
-    r.see("other way", (write(master, b"to the slave\n"), read(slave, 100), read(master, 100)));
-    r.see("seek", (seek(master, 0, SEEK_CUR), seek(slave, 0, SEEK_SET)));
-    r.see("pread", sys!(SYS_pread64, slave, [0u8; 4].as_mut_ptr(), 4usize, 0usize));
-    r.see("no bytes", (write(slave, b""), sys!(SYS_read, slave, [0u8; 1].as_mut_ptr(), 0usize)));
-    let peer = ioctl(master, TIOCGPTPEER, (O_RDWR | O_NOCTTY) as usize).unwrap();
-    r.see("peer", (write(peer, b"again\n"), read(master, 100)));
-    r.ensure("the peer is the slave", fstat(peer).unwrap().st_ino == fstat(slave).unwrap().st_ino);
-    r.see("of the slave", ioctl(slave, TIOCGPTPEER, O_RDWR as usize));
-    r.see("kind", fstat(slave).unwrap().st_mode & S_IFMT);
-    let link = std::fs::read_link(format!("/proc/self/fd/{slave}")).unwrap();
-    r.ensure("the link names it", link.to_str() == Some(&name(master)));
-    let other = fd("/dev/ptmx", O_RDWR | O_NOCTTY);
-    r.ensure("another number", name(other) != name(master));
+    let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK).unwrap();
+    let path = slave_path(master);
+    r.see("locked", take::<i32>(master, GET_LOCK));
+    r.see("a locked slave", open(&path, O_RDWR | O_NOCTTY));
+    r.see("a locked peer", request(master, GET_PEER, O_RDWR as usize | O_NOCTTY as usize));
+    r.see("unlock", put(master, SET_LOCK, 0i32));
+    r.see("unlocked", take::<i32>(master, GET_LOCK));
+    let slave = open(&path, O_RDWR | O_NOCTTY | O_NONBLOCK).unwrap();
+    r.see("to the slave", (write(master, b"in\n"), drain(master), drain(slave)));
+    r.see("to the master", (write(slave, b"out\n"), drain(master)));
+    let peer = request(master, GET_PEER, (O_RDWR | O_NOCTTY | O_NONBLOCK) as usize).unwrap();
+    r.see("the peer is the same terminal", (write(peer, b"peer"), drain(master)));
+    r.ensure("and has its number", sys::fstat(peer).unwrap().st_rdev == sys::fstat(slave).unwrap().st_rdev);
+    r.see("flags of the peer", sys!(SYS_fcntl, peer, F_GETFL).map(|it| it as i32 & (O_ACCMODE | O_NONBLOCK)));
+    r.see("peer of a slave", request(slave, GET_PEER, O_RDWR as usize).err());
+    r.see("number of a slave", take::<i32>(slave, GET_NUMBER).err());
+    r.see("lock of a slave", put(slave, SET_LOCK, 0i32).err());
+    let second = open("/dev/ptmx", O_RDWR | O_NOCTTY).unwrap();
+    r.ensure("another pair has another number", slave_path(second) != path);
+    r.see("bad addresses", (request(master, GET_NUMBER, BAD), request(master, SET_LOCK, BAD)));
+}
+
+fn nodes(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let path = slave_path(master);
+    let stat = sys::stat(&path).unwrap();
+    r.see("type", stat.st_mode & S_IFMT);
+    r.see("device", (major(stat.st_rdev), stat.st_nlink));
+    r.ensure("owner", stat.st_uid == u32::try_from(sys!(SYS_geteuid).unwrap()).unwrap());
+    r.ensure("the descriptor is the node", sys::fstat(slave).unwrap().st_ino == stat.st_ino);
+    let ptmx = sys::stat("/dev/ptmx").unwrap();
+    r.see("ptmx", (ptmx.st_mode & S_IFMT, major(ptmx.st_rdev), minor(ptmx.st_rdev)));
+    let ptmx = sys::stat("/dev/pts/ptmx").unwrap();
+    r.see("pts/ptmx", (ptmx.st_mode & S_IFMT, major(ptmx.st_rdev), minor(ptmx.st_rdev)));
+    let named =
+        |name: &str| std::fs::read_dir("/dev/pts").unwrap().any(|it| *it.unwrap().file_name() == *name);
+    let number = path.rsplit('/').next().unwrap().to_owned();
+    r.see("listed", named(&number));
+    let link = |fd: usize| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    r.ensure("name of the slave", link(slave).as_os_str() == path.as_str());
+    r.ensure("name of the master", link(master).ends_with("ptmx"));
+    r.see("make a file", open("/dev/pts/x", O_CREAT | O_WRONLY));
+    r.see("another way to write a number", open(&format!("/dev/pts/0{number}"), O_RDWR | O_NOCTTY));
+    r.see("remove", sys!(SYS_unlink, sys::c(&path).as_ptr()));
+    r.see("make a directory", sys!(SYS_mkdir, sys::c("/dev/pts/x").as_ptr(), 0o755));
+    r.see("no such", open("/dev/pts/99999", O_RDWR));
+    r.see("not a number", open("/dev/pts/no", O_RDWR));
+    let mut magic: statfs64 = zeroed();
+    r.see("statfs", sys!(SYS_statfs, sys::c("/dev/pts").as_ptr(), &raw mut magic).map(|_| magic.f_type));
+    r.see("chmod", sys!(SYS_chmod, sys::c(&path).as_ptr(), 0o622));
+    r.see("mode", sys::stat(&path).unwrap().st_mode & 0o7777);
+    close(slave).unwrap();
+    r.see("the slave is closed", (named(&number), sys::stat(&path).is_ok()));
+    close(master).unwrap();
+    r.see("the master is closed", (named(&number), sys::stat(&path).err()));
+}
+
+fn settings(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    r.see("of a new slave", get(slave));
+    r.see("of a new master", get(master));
+    let mut wanted = get(slave);
+    make_raw(&mut wanted);
+    wanted.keys[VINTR] = 7;
+    r.see("set", put(slave, SET_SETTINGS, wanted));
+    r.see("after", get(slave));
+    r.see("the master sees them", get(master) == get(slave));
+    r.see("through the master", put(master, SET_SETTINGS_DRAIN, Settings { local: ECHO | ICANON, ..wanted }));
+    r.see("the slave sees them", get(slave).local);
+    let two: Settings2 = take(slave, GET_SETTINGS2).unwrap();
+    r.see("with speeds", two);
+    r.see("set speeds", put(slave, SET_SETTINGS2, Settings2 { speeds: [9600, 9600], ..two }));
+    r.see("speeds", take::<Settings2>(slave, GET_SETTINGS2).map(|it| it.speeds));
     r.see(
-        "tty without one",
-        ends(|| {
-            sys!(SYS_setsid).unwrap();
-            open("/dev/tty", O_RDWR).err().map_or(0, |errno| errno.0)
+        "all bits",
+        put(slave, SET_SETTINGS, Settings { control: !0, input: !0, output: !0, local: !0, ..wanted }),
+    );
+    let all = get(slave);
+    r.see("what is kept", (all.input, all.output, all.control, all.local));
+    r.see(
+        "no bits",
+        put(slave, SET_SETTINGS, Settings { control: 0, input: 0, output: 0, local: 0, ..wanted }),
+    );
+    let none = get(slave);
+    r.see("what remains", (none.input, none.output, none.control, none.local));
+    let Pair { master, slave } = pair();
+    write(master, b"lost\n").unwrap();
+    drain(master);
+    r.see("flush", put(slave, SET_SETTINGS_FLUSH, get(slave)));
+    r.see("nothing is left", reads(slave));
+    r.see("line discipline", take::<i32>(slave, 0x5424));
+    r.see("set line discipline", (put(slave, 0x5423, 0i32), put(slave, 0x5423, 77i32)));
+}
+
+fn settings_refused(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let requests = [
+        ("get", GET_SETTINGS),
+        ("set", SET_SETTINGS),
+        ("set and drain", SET_SETTINGS_DRAIN),
+        ("set and flush", SET_SETTINGS_FLUSH),
+        ("get 2", GET_SETTINGS2),
+        ("set 2", SET_SETTINGS2),
+        ("get the size", TIOCGWINSZ as u32),
+        ("set the size", TIOCSWINSZ as u32),
+        ("count", FIONREAD as u32),
+        ("count output", TIOCOUTQ as u32),
+        ("packets", SET_PACKET),
+        ("get the exclusive mode", GET_EXCLUSIVE),
+        ("get the packet mode", GET_PACKET),
+        ("get the lock", GET_LOCK),
+    ];
+    let null = open("/dev/null", O_RDWR).unwrap();
+    let (reader, _) = sys::pipe(0);
+    let file = open("file", O_RDWR | O_CREAT).unwrap();
+    for (name, number) in requests {
+        r.see(format!("{name}: bad address"), (request(slave, number, BAD), request(master, number, BAD)));
+        if number != FIONREAD as u32 {
+            r.see(format!("{name}: no terminal"), (null, reader, file).map3(|fd| request(fd, number, BAD)));
+        }
+        r.see(format!("{name}: no descriptor"), request(999, number, BAD));
+    }
+}
+
+/// Applies to each of three.
+trait Map3 {
+    fn map3(self, f: impl Fn(usize) -> Answer) -> [Answer; 3];
+}
+
+impl Map3 for (usize, usize, usize) {
+    fn map3(self, f: impl Fn(usize) -> Answer) -> [Answer; 3] {
+        [f(self.0), f(self.1), f(self.2)]
+    }
+}
+
+fn sizes(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let size = |fd| take::<[u16; 4]>(fd, TIOCGWINSZ as u32);
+    r.see("at first", (size(master), size(slave)));
+    r.see("set", put(master, TIOCSWINSZ as u32, [24u16, 80, 3, 4]));
+    r.see("after", (size(master), size(slave)));
+    r.see("from the slave", put(slave, TIOCSWINSZ as u32, [65535u16, 0, 0, 0]));
+    r.see("then", (size(master), size(slave)));
+}
+
+fn lines(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    r.see("nothing", read(slave, 10));
+    write(master, b"unfinished").unwrap();
+    r.see("shown", drain(master));
+    r.see("no line", (read(slave, 10), read(slave, 0)));
+    write(master, b"\nsecond\nthird").unwrap();
+    r.see("shown then", drain(master));
+    r.see("a part", read(slave, 4));
+    r.see("the rest", read(slave, 100));
+    r.see("the second", read(slave, 7));
+    r.see("none", read(slave, 7));
+    write(master, b"\x04").unwrap();
+    drain(master);
+    r.see("ended by EOF", reads(slave));
+    write(master, b"\x04").unwrap();
+    r.see("end of file", reads(slave));
+    write(master, b"a\x04b\n\x04c\n").unwrap();
+    r.see("EOF between", (drain(master), reads(slave)));
+    write(master, b"exact\x04").unwrap();
+    drain(master);
+    r.see("a read as long as the line", (read(slave, 5), read(slave, 5)));
+    write(master, b"exact\n").unwrap();
+    drain(master);
+    r.see("all but its end", (read(slave, 5), read(slave, 5), read(slave, 5)));
+    change(slave, |it| {
+        it.keys[VEOL] = b';';
+        it.keys[VEOL2] = b',';
+    });
+    write(master, b"x;y,z\n").unwrap();
+    r.see("other ends", (drain(master), reads(slave)));
+    change(slave, |it| it.local &= !IEXTEN);
+    write(master, b"x;y,z\n").unwrap();
+    r.see("without extensions", (drain(master), reads(slave)));
+}
+
+fn editing(r: &mut Report) {
+    let none = |_: &mut Settings| {};
+    try_keys(r, "erase", none, b"abc\x7f\x7fx\n");
+    try_keys(r, "erase nothing", none, b"\x7f\x7fx\n");
+    try_keys(r, "erase word", none, b"one two-three  \x17\x17x\n");
+    try_keys(r, "erase word at punctuation", none, b"a_b9.,; \x17x\n");
+    try_keys(r, "kill", none, b"gone\x15x\n");
+    try_keys(r, "kill nothing", none, b"\x15x\n");
+    try_keys(r, "kill without ECHOKE", |it| it.local &= !ECHOKE, b"gone\x15x\n");
+    try_keys(r, "kill without ECHOK", |it| it.local &= !(ECHOKE | ECHOK), b"gone\x15x\n");
+    try_keys(r, "kill without ECHOE", |it| it.local &= !ECHOE, b"gone\x15x\n");
+    try_keys(r, "erase without ECHOE", |it| it.local &= !ECHOE, b"ab\x7fx\n");
+    try_keys(r, "erase with ECHOPRT", |it| it.local |= ECHOPRT, b"abc\x7f\x7fx\n");
+    try_keys(r, "kill with ECHOPRT", |it| it.local |= ECHOPRT, b"abc\x15x\n");
+    try_keys(r, "literal", none, b"\x16\x7f\x16\x16\x16\nx\n");
+    try_keys(r, "literal without ECHOCTL", |it| it.local &= !ECHOCTL, b"\x16\x7fx\n");
+    try_keys(r, "reprint", none, b"ab\x12c\n");
+    try_keys(r, "reprint without echo", |it| it.local &= !ECHO, b"ab\x12c\n");
+    try_keys(r, "control characters", none, b"\x01\x02\x1b[A\x7f\x00z\x80\xff\n");
+    try_keys(r, "erase a control character", none, b"a\x01\x7fb\n");
+    try_keys(r, "erase it without ECHOCTL", |it| it.local &= !ECHOCTL, b"a\x01\x7fb\n");
+    try_keys(r, "erase a tab", none, b"a\tb\x7f\x7fc\n");
+    try_keys(r, "erase two tabs", none, b"\t\t\x7f\x7fc\n");
+    try_keys(r, "erase a tab behind a control character", none, b"ab\x01\t\x7fc\n");
+    try_keys(r, "erase a literal", none, b"\x16\x03\x7fx\n");
+    try_keys(r, "UTF-8", |it| it.input |= IUTF8, "a\u{e4}\u{20ac}\u{1f600}\x7f\x7fx\n".as_bytes());
+    try_keys(r, "UTF-8 word", |it| it.input |= IUTF8, "a \u{e4}\u{e4}\x17x\n".as_bytes());
+    try_keys(r, "bytes", none, "a\u{e4}\x7fx\n".as_bytes());
+    try_keys(r, "no echo", |it| it.local &= !ECHO, b"abc\x7f\n");
+    try_keys(r, "echo of newlines", |it| it.local = it.local & !ECHO | ECHONL, b"abc\x7f\nx");
+    try_keys(r, "no extensions", |it| it.local &= !IEXTEN, b"a b\x17\x16\x12\n");
+    try_keys(r, "disabled keys", |it| it.keys = [0; 19], b"a\x00\x7f\x04\x15\n");
+    try_keys(r, "EOF is not shown", none, b"ab\x04");
+    try_keys(r, "EOF as another key", |it| it.keys[VEOF] = b'q', b"abqcq");
+    try_keys(r, "erase after output", none, b"abc\x7f\x7f\x7f\x7f");
+}
+
+fn translated_input(r: &mut Report) {
+    try_keys(r, "as it is", |it| it.input = 0, b"a\rb\n");
+    try_keys(r, "ICRNL", |it| it.input = ICRNL, b"a\rb\n");
+    try_keys(r, "INLCR", |it| it.input = INLCR, b"a\rb\nc\r\n");
+    try_keys(r, "IGNCR", |it| it.input = IGNCR | ICRNL, b"a\rb\n");
+    try_keys(r, "ISTRIP", |it| it.input = ISTRIP, b"\xe1\xe2\n");
+    try_keys(r, "IUCLC", |it| it.input = 0x200, b"ABc\n");
+    try_keys(r, "IUCLC without IEXTEN", |it| (it.input, it.local) = (0x200, it.local & !IEXTEN), b"ABc\n");
+    try_keys(r, "INLCR and ICRNL", |it| it.input = INLCR | ICRNL, b"a\rb\nc");
+    try_keys(r, "PARMRK", |it| it.input = PARMRK, b"a\xffb\n");
+    try_keys(r, "PARMRK and ISTRIP", |it| it.input = PARMRK | ISTRIP, b"a\xffb\n");
+    try_keys(r, "raw with ICRNL", |it| (it.input, it.local) = (ICRNL, ECHO), b"a\rb\n\x04\x7f");
+    try_keys(r, "raw with PARMRK", |it| (it.input, it.local) = (PARMRK, 0), b"a\xffb");
+    try_keys(r, "raw with signals off", |it| (it.input, it.local) = (0, ECHO), b"\x03\x1a\x1c\x11\x13x");
+    try_keys(r, "raw with ECHOCTL", |it| (it.input, it.local) = (0, ECHO | ECHOCTL), b"\x01\t\n\x7f\xffx");
+    try_keys(r, "raw with ECHONL", |it| (it.input, it.local) = (0, ECHONL), b"a\nb");
+    try_keys(r, "raw with literal", |it| (it.input, it.local) = (0, ECHO | IEXTEN), b"\x16\x03x");
+    try_keys(
+        r,
+        "raw with all echo",
+        |it| (it.input, it.local) = (0, ECHO | ECHOE | ECHOK | ECHOKE),
+        b"ab\x7f\x15",
+    );
+}
+
+fn output_modes(r: &mut Report) {
+    let cases: &[(&str, u32, &[u8])] = &[
+        ("none", 0, b"a\nb\rc\td\x08e\n"),
+        ("OPOST", OPOST, b"a\nb\rc\td\x08e\n"),
+        ("ONLCR", OPOST | ONLCR, b"a\nb\r\n"),
+        ("ONLCR without OPOST", ONLCR, b"a\nb\r\n"),
+        ("OCRNL", OPOST | OCRNL, b"a\rb\n"),
+        ("OCRNL and ONLRET", OPOST | OCRNL | ONLRET, b"a\rb\n\tc"),
+        ("ONOCR", OPOST | ONOCR, b"\ra\r\rb\n\rc"),
+        ("ONOCR and OCRNL", OPOST | ONOCR | OCRNL, b"\ra\r\rb"),
+        ("ONLRET", OPOST | ONLRET | ONOCR, b"ab\n\rc\r"),
+        ("tabs", OPOST | TAB3, b"\ta\tab\tabcdefg\tabcdefgh\t|\n\t|"),
+        ("tabs after return", OPOST | TAB3, b"abc\r\t|"),
+        ("tabs after back", OPOST | TAB3, b"abc\x08\x08\t|"),
+        ("tabs after control", OPOST | TAB3, b"\x01\x02\x03\t|\x1b[m\t|"),
+        ("tabs after newline", OPOST | TAB3, b"abc\n\t|"),
+        ("tabs after newline with ONLCR", OPOST | ONLCR | TAB3, b"abc\n\t|"),
+        ("upper case", OPOST | OLCUC, b"aBc\xe4\n"),
+        ("fill", OPOST | OFILL, b"a\n\tb"),
+        ("delays", OPOST | NLDLY | CRDLY | BSDLY | VTDLY | FFDLY, b"a\n\r\x08\x0b\x0cb"),
+    ];
+    for (name, flags, bytes) in cases {
+        let Pair { master, slave } = pair();
+        change(slave, |it| it.output = *flags);
+        r.see(format!("{name}: written"), write(slave, bytes));
+        r.see(format!("{name}: shown"), drain(master));
+        close(slave).unwrap();
+        close(master).unwrap();
+    }
+    let Pair { master, slave } = pair();
+    change(slave, |it| (it.output, it.input) = (OPOST | ONLCR | TAB3, IUTF8));
+    r.see("UTF-8: written", write(slave, "\u{e4}\u{20ac}\t|\n".as_bytes()));
+    r.see("UTF-8: shown", drain(master));
+    r.see("echo: typed", write(master, b"a\tb\n"));
+    r.see("echo: shown", drain(master));
+    r.see("an empty write", (write(slave, b""), write(master, b"")));
+    r.see("bad addresses", (sys!(SYS_write, slave, BAD, 5), sys!(SYS_write, master, BAD, 5)));
+    write(master, b"x\n").unwrap();
+    drain(master);
+    r.see("a read to a bad address", sys!(SYS_read, slave, BAD, 5));
+}
+
+fn raw_reads(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let patience = |min: u8, tenths: u8| {
+        change(slave, |it| {
+            make_raw(it);
+            (it.keys[VMIN], it.keys[VTIME]) = (min, tenths);
+        });
+    };
+    let type_in = |bytes: &[u8]| {
+        write(master, bytes).unwrap();
+        assert!(sys::eventually(|| take::<i32>(slave, FIONREAD as u32).unwrap() as usize >= bytes.len()));
+    };
+    patience(1, 0);
+    r.see("nothing", read(slave, 5));
+    type_in(b"abcdef");
+    r.see("some", (read(slave, 2), read(slave, 100), read(slave, 100)));
+    sys!(SYS_fcntl, slave, F_SETFL, O_RDWR).unwrap();
+    patience(0, 0);
+    r.see("never waits", read(slave, 5));
+    type_in(b"xy");
+    r.see("what there is", (read(slave, 5), read(slave, 5)));
+    patience(0, 1);
+    r.see("a tenth of a second", read(slave, 5));
+    type_in(b"z");
+    r.see("at once", read(slave, 5));
+    patience(3, 0);
+    let pid = sys::child(|| {
+        for byte in [b"1", b"2", b"3", b"4"] {
+            sys::sleep_ms(30);
+            write(master, byte).unwrap();
+        }
+        0
+    });
+    r.see("three at least", read(slave, 10).map(|text| text.starts_with("123")));
+    sys::wait(pid);
+    patience(0, 0);
+    wait_for(slave, POLLIN, 200);
+    r.see("the fourth or nothing", read(slave, 10).is_ok());
+    patience(10, 1);
+    type_in(b"few");
+    r.see("too few, and then none", read(slave, 20));
+    patience(3, 0);
+    type_in(b"ab");
+    r.see("poll wants VMIN", wait_for(slave, POLLIN, 50));
+    r.see("a short read is content", read(slave, 2));
+    patience(3, 1);
+    type_in(b"a");
+    r.see("poll with both", wait_for(slave, POLLIN, 50));
+}
+
+fn mode_change(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    write(master, b"one\ntwo").unwrap();
+    drain(master);
+    change(slave, |it| it.local &= !ICANON);
+    r.see("lines to raw", reads(slave));
+    write(master, b"raw").unwrap();
+    drain(master);
+    change(slave, |it| it.local |= ICANON);
+    r.see("raw to lines", reads(slave));
+    write(master, b"more\n").unwrap();
+    drain(master);
+    r.see("then", reads(slave));
+    write(master, b"a\x04b\n").unwrap();
+    drain(master);
+    change(slave, |it| it.local &= !ICANON);
+    r.see("with an end of file", reads(slave).len() > 1);
+}
+
+fn flow(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    write(master, b"\x13").unwrap();
+    r.see("stop is not shown", drain(master));
+    r.see("held", write(slave, b"held"));
+    r.see("poll", wait_for(slave, POLLOUT, 50));
+    write(master, b"x\x11").unwrap();
+    r.see("echo after", drain(master));
+    r.see("poll then", wait_for(slave, POLLOUT, 50));
+    r.see("goes on", (write(slave, b"on"), drain(master)));
+    r.see("hold by request", request(slave, TCXONC as u32, TCOOFF as usize));
+    r.see("held by request", write(slave, b"held"));
+    r.see("on by request", request(slave, TCXONC as u32, TCOON as usize));
+    r.see("goes on by request", (write(slave, b"on"), drain(master)));
+    r.see("send stop", request(slave, TCXONC as u32, TCIOFF as usize));
+    r.see("stop was sent", drain(master));
+    r.see("send start", request(slave, TCXONC as u32, TCION as usize));
+    r.see("start was sent", drain(master));
+    r.see("bad", request(slave, TCXONC as u32, 4));
+    change(slave, |it| it.input |= IXANY);
+    write(master, b"\x13").unwrap();
+    sys::sleep_ms(50);
+    r.see("held again", write(slave, b"held"));
+    write(master, b"k").unwrap();
+    sys::sleep_ms(50);
+    r.see("any key", (write(slave, b"on"), drain(master)));
+    write(master, b"\x13").unwrap();
+    sys::sleep_ms(50);
+    change(slave, |it| it.input &= !IXON);
+    r.see("IXON off", (write(slave, b"on"), drain(master)));
+    r.see("break", (request(slave, TCSBRK as u32, 1), request(slave, TCSBRKP as u32, 1)));
+}
+
+fn full(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    change(slave, |it| it.local &= !ECHO);
+    let long = vec![b'x'; 3000];
+    let mut fits = write(master, &long).unwrap();
+    sys::sleep_ms(50);
+    fits += write(master, &long).unwrap_or(0);
+    sys::sleep_ms(50);
+    r.see("a long line is taken", fits);
+    write(master, b"\n").unwrap();
+    sys::sleep_ms(50);
+    r.see("and cut", read(slave, 8000).map(|text| (text.len(), text.ends_with('\n'))));
+    let Pair { master, slave } = pair();
+    change(slave, make_raw);
+    let mut total = 0;
+    loop {
+        match write(master, &[b'y'; 1000]) {
+            Ok(count) => total += count,
+            Err(errno) => {
+                sys::sleep_ms(50);
+                if let Ok(count) = write(master, b"y") {
+                    total += count;
+                    continue;
+                }
+                r.see("raw input is full", errno);
+                break;
+            }
+        }
+    }
+    r.ensure("after some thousand bytes", (4000..400_000).contains(&total));
+    r.see("poll", wait_for(master, POLLOUT, 20));
+    let (mut got, mut rest) = (0, 1);
+    while rest > 0 {
+        wait_for(slave, POLLIN, 200);
+        rest = read(slave, 4000).map_or(0, |text| text.len());
+        got += rest;
+    }
+    r.see("nothing is lost", got == total);
+    r.see("poll then", wait_for(master, POLLOUT, 200));
+    let mut written = 0;
+    while let Ok(count) = write(slave, &[b'z'; 1000]) {
+        written += count;
+    }
+    r.ensure("output is bounded", (4000..400_000).contains(&written));
+    let shown = drain(master).0.len();
+    r.see("no output is lost", shown == written);
+    r.see("poll of the slave then", wait_for(slave, POLLOUT, 200));
+}
+
+fn packets(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    r.see("off", take::<i32>(master, GET_PACKET));
+    r.see("turn on", put(master, SET_PACKET, 1i32));
+    r.see("on", take::<i32>(master, GET_PACKET));
+    r.see("of a slave", put(slave, SET_PACKET, 1i32));
+    r.see("nothing", drain(master));
+    write(slave, b"data").unwrap();
+    r.see("data", drain(master));
+    write(slave, b"data").unwrap();
+    wait_for(master, POLLIN, 400);
+    r.see("a short read", (read(master, 1), read(master, 3), read(master, 9)));
+    let told = |what: &str, r: &mut Report| {
+        r.see(format!("{what}: poll"), wait_for(master, POLLIN | POLLPRI, 200));
+        let text = read(master, 100).map(|text| text.into_bytes());
+        r.see(format!("{what}: told"), text);
+    };
+    request(slave, TCFLSH as u32, TCIFLUSH as usize).unwrap();
+    told("flush input", r);
+    request(slave, TCFLSH as u32, TCOFLUSH as usize).unwrap();
+    told("flush output", r);
+    request(slave, TCFLSH as u32, TCIOFLUSH as usize).unwrap();
+    told("flush both", r);
+    request(slave, TCXONC as u32, TCOOFF as usize).unwrap();
+    told("stop", r);
+    request(slave, TCXONC as u32, TCOON as usize).unwrap();
+    told("start", r);
+    change(slave, |it| it.input &= !IXON);
+    told("no more flow control", r);
+    change(slave, |it| it.input |= IXON);
+    told("flow control", r);
+    change(slave, |it| it.local &= !ECHO);
+    told("a change of echo", r);
+    change(slave, |it| it.local |= EXTPROC as u32);
+    told("external processing", r);
+    change(slave, |it| it.local &= !ECHOE);
+    told("a change in external processing", r);
+    r.see("turn off", (put(master, SET_PACKET, 0i32), take::<i32>(master, GET_PACKET)));
+}
+
+fn polls(r: &mut Report) {
+    const ALL: i16 = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
+    let Pair { master, slave } = pair();
+    r.see("at first", (wait_for(master, ALL, 0), wait_for(slave, ALL, 0)));
+    write(master, b"part").unwrap();
+    drain(master);
+    r.see("a part of a line", wait_for(slave, ALL, 0));
+    write(master, b"\n").unwrap();
+    drain(master);
+    r.see("a line", wait_for(slave, ALL, 0));
+    write(slave, b"x").unwrap();
+    wait_for(master, POLLIN, 200);
+    r.see("output", wait_for(master, ALL, 0));
+    let epoll = sys!(SYS_epoll_create1, 0).unwrap();
+    let mut event = epoll_event { events: (EPOLLIN | EPOLLET) as u32, u64: 7 };
+    r.see("epoll takes both", {
+        let second = sys!(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, slave, &raw mut event);
+        (sys!(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, master, &raw mut event), second)
+    });
+    drain(master);
+    let mut events: [epoll_event; 4] = zeroed();
+    let mut seen = || sys!(SYS_epoll_wait, epoll, events.as_mut_ptr(), 4, 200);
+    while seen() != Ok(0) {}
+    write(master, b"again\n").unwrap();
+    r.ensure("epoll sees input", seen().is_ok_and(|count| count > 0));
+    close(slave).unwrap();
+    drain(master);
+    r.see("the slave is closed", wait_for(master, ALL, 0));
+    let Pair { master, slave } = pair();
+    close(master).unwrap();
+    r.see("the master is closed", wait_for(slave, ALL, 0));
+}
+
+fn flushes(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    write(master, b"line\nrest").unwrap();
+    drain(master);
+    r.see("bad", (request(slave, TCFLSH as u32, 3), request(master, TCFLSH as u32, 3)));
+    r.see("input", request(slave, TCFLSH as u32, TCIFLUSH as usize));
+    r.see("nothing is left", reads(slave));
+    write(master, b"new\n").unwrap();
+    r.see("new", (drain(master), reads(slave)));
+    write(slave, b"lost").unwrap();
+    wait_for(master, POLLIN, 200);
+    r.see("output", request(slave, TCFLSH as u32, TCOFLUSH as usize));
+    r.see("nothing is shown", drain(master).1);
+    write(slave, b"kept").unwrap();
+    r.see("then", drain(master).0.ends_with("kept"));
+}
+
+fn exclusive(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let path = slave_path(master);
+    r.see("not", take::<i32>(slave, GET_EXCLUSIVE));
+    r.see("set", request(slave, TIOCEXCL as u32, 0));
+    r.see("is", (take::<i32>(slave, GET_EXCLUSIVE), take::<i32>(master, GET_EXCLUSIVE)));
+    if sys!(SYS_geteuid) != Ok(0) {
+        return;
+    }
+    r.see("the superuser may", open(&path, O_RDWR | O_NOCTTY).is_ok());
+    r.see(
+        "others",
+        sys::ends(|| {
+            sys!(SYS_chmod, sys::c(&path).as_ptr(), 0o666).unwrap();
+            sys!(SYS_setresuid, 1234, 1234, 1234).unwrap();
+            open(&path, O_RDWR | O_NOCTTY).map_or_else(|errno| errno as i32, |_| 0)
+        }),
+    );
+    r.see("not any more", request(slave, TIOCNXCL as u32, 0));
+    r.see(
+        "others may",
+        sys::ends(|| {
+            sys!(SYS_setresuid, 1234, 1234, 1234).unwrap();
+            open(&path, O_RDWR | O_NOCTTY).map_or_else(|errno| errno as i32, |_| 0)
         }),
     );
 }
 
-fn lines(r: &mut Report) {
-    let (master, slave) = pair();
-    non_blocking(slave);
-    non_blocking(master);
-    r.see("nothing", read(slave, 10));
-    write(master, b"unfinished").unwrap();
-    r.see("unfinished", (read(slave, 10), readable(slave)));
-    write(master, b" line\r").unwrap();
-    r.see("finished", (readable(slave), read(slave, 100)));
-    r.see("echo", read(master, 100));
-    write(master, b"one\ntwo\nthree").unwrap();
-    r.see("there", readable(slave));
-    r.see("part of a line", (read(slave, 2), read(slave, 100), read(slave, 100), read(slave, 100)));
-    write(master, b"\x04").unwrap();
-    r.see("end of file in a line", (read(slave, 100), read(slave, 100)));
-    write(master, b"\x04").unwrap();
-    r.see("end of file", (read(slave, 100), read(slave, 100)));
-    read(master, 4096).unwrap();
-    let long = vec![b'x'; 5000];
-    let taken = sys!(SYS_write, master, long.as_ptr(), long.len());
-    r.see("too long a line", taken);
-    while read(master, 4096).is_ok() {}
-    write(master, b"\n").unwrap();
-    r.see("is cut", read(slave, 10_000).map(|line| (line.len(), line.ends_with('\n'))));
-}
-
-fn editing(r: &mut Report) {
-    let (master, slave) = pair();
-    non_blocking(master);
-    non_blocking(slave);
-    let mut ask = |what: &str, keys: &[u8]| {
-        write(master, keys).unwrap();
-        r.see(what, (read(slave, 1000), read(master, 4000)));
-    };
-    ask("erase", b"abx\x7fc\n");
-    ask("erase nothing", b"\x7f\x7fa\n");
-    ask("kill", b"gone\x15kept\n");
-    ask("word", b"one two  \x17three\n");
-    ask("words and signs", b"a.b-c d\x17\x17e\n");
-    ask("literal", b"\x16\x03\x16\x04\x16\x16\n");
-    ask("erase a control character", b"\x16\x01\x7fa\n");
-    ask("erase a tab", b"a\tb\x7f\x7fc\n");
-    ask("control characters", b"\x01\x1b\x02\n");
-    ask("reprint", b"abc\x12d\n");
-    ask("eight bits", "h\u{e4}\x7f\n".as_bytes());
-    change(slave, |settings| settings.input |= IUTF8);
-    ask("characters of several bytes", "h\u{e4}\u{20ac}\x7f\x7fi\n".as_bytes());
-    change(slave, |settings| settings.local &= !ECHOE);
-    ask("erase that is shown as it is", b"ab\x7fc\n");
-    change(slave, |settings| settings.local &= !ECHOKE);
-    ask("kill that is shown as it is", b"ab\x15c\n");
-    change(slave, |settings| settings.local &= !(ECHO | ECHONL));
-    ask("no echo", b"secret\x7f\n");
-    change(slave, |settings| settings.local |= ECHONL);
-    ask("only the end of the line", b"secret\n");
-    change(slave, |settings| settings.local = (settings.local | ECHO) & !ECHOCTL);
-    ask("control characters as they are", b"a\x01b\n");
-    change(slave, |settings| settings.characters[VEOL] = b';');
-    ask("another end of line", b"a;b\n");
-    change(slave, |settings| settings.input = (settings.input & !ICRNL) | INLCR);
-    ask("new line to carriage return", b"a\nb\x04");
-    change(slave, |settings| settings.input |= IGNCR);
-    ask("carriage returns ignored", b"a\rb\x04");
-    change(slave, |settings| settings.input |= ISTRIP);
-    ask("seven bits", b"\xe1\x04");
-    change(slave, |settings| settings.characters[VERASE] = 0);
-    ask("no erase key", b"a\x7f\x04");
-}
-
-fn raw(fd: usize, min: u8, time: u8) {
-    change(fd, |settings| {
-        settings.input = 0;
-        settings.output = 0;
-        settings.local = 0;
-        settings.characters[VMIN] = min;
-        settings.characters[VTIME] = time;
+fn counts(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let count = |fd: usize, number| take::<i32>(fd, number);
+    let input = FIONREAD as u32;
+    r.see("none", (count(slave, input), count(master, input), count(slave, TIOCOUTQ as u32)));
+    write(master, b"abc").unwrap();
+    wait_for(master, POLLIN, 200);
+    r.see("a part of a line", (count(slave, input), count(master, input)));
+    drain(master);
+    write(master, b"\nde\n\x04f").unwrap();
+    drain(master);
+    r.see("lines", count(slave, input));
+    read(slave, 2).unwrap();
+    r.see("a part of it", count(slave, input));
+    change(slave, |it| it.local &= !ICANON);
+    r.see("raw", count(slave, input).is_ok_and(|count| count >= 5));
+    r.see("output", {
+        write(slave, b"12345").unwrap();
+        sys::sleep_ms(50);
+        (count(master, input), count(slave, TIOCOUTQ as u32))
     });
 }
 
-fn raws(r: &mut Report) {
-    let (master, slave) = pair();
-    write(master, b"line\nhalf").unwrap();
-    raw(slave, 1, 0);
-    r.see("what was typed before", read(slave, 100));
-    write(master, b"\x03\x04\r\n\x7f").unwrap();
-    r.see("as it is", (readable(slave), read(slave, 100)));
-    raw(slave, 0, 0);
-    r.see("at once", read(slave, 10));
-    write(master, b"ab").unwrap();
-    r.see("what there is", (read(slave, 1), read(slave, 10)));
-    raw(slave, 0, 1);
-    r.see("after a while", read(slave, 10));
-    write(master, b"c").unwrap();
-    r.see("before that", read(slave, 10));
-    raw(slave, 3, 0);
-    let writer = child(|| {
-        for byte in [b"x", b"y", b"z"] {
-            write(master, byte).unwrap();
-            sleep_ms(20);
-        }
-        0
-    });
-    r.see("three", read(slave, 10));
-    r.see("writer", wait(writer));
-    raw(slave, 3, 1);
-    write(master, b"1").unwrap();
-    r.see("until nothing more comes", read(slave, 10));
-    write(master, b"ab").unwrap();
-    change(slave, |settings| settings.local |= ICANON);
-    non_blocking(slave);
-    r.see("back to lines", read(slave, 10));
-    raw(slave, 1, 0);
-    non_blocking(master);
-    let mut taken = 0;
-    while let Ok(count) = write(master, &[b'x'; 100]) {
-        taken += count;
+fn requests_refused(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    for (name, number) in [
+        ("group", TIOCGPGRP as u32),
+        ("session", 0x5429),
+        ("no such", 0x54ff),
+        ("not a terminal's", 0x8910),
+        ("modem", TIOCMGET as u32),
+        ("bits", 0x541e),
+    ] {
+        let mut value = [0u32; 16];
+        let at = (&raw mut value).addr();
+        r.see(name, (request(slave, number, at), request(master, number, at)));
     }
-    r.ensure("a full input is bounded", (2000..20_000).contains(&taken));
-    let mut given = 0;
-    while let Ok(text) = read(slave, 1000) {
-        given += text.len();
-    }
-    r.ensure("and all of it comes", given == taken);
+    r.see("set the group", put(slave, TIOCSPGRP as u32, sys::pid()));
+    r.see("give up", request(slave, TIOCNOTTY as u32, 0));
+    r.see(
+        "of no session's leader",
+        sys::ends(|| request(slave, TIOCSCTTY as u32, 0).map_or_else(|errno| errno as i32, |_| 0)),
+    );
 }
 
-fn outputs(r: &mut Report) {
-    let (master, slave) = pair();
-    non_blocking(master);
-    let mut ask = |what: &str, flags: u32, text: &[u8]| {
-        change(slave, |settings| settings.output = flags);
-        write(slave, text).unwrap();
-        r.see(what, read(master, 1000));
-    };
-    ask("as it comes", OPOST | ONLCR, b"a\nb\tc\r");
-    ask("not at all", 0, b"a\nb\tc\r");
-    ask("no new lines", OPOST, b"a\nb\r");
-    ask("carriage return to new line", OPOST | OCRNL, b"a\rb\r\n");
-    ask("none at column 0", OPOST | ONOCR, b"\n\r\ra\r\rb\r");
-    ask("tabs", OPOST | ONLCR | TAB3, b"\n\tx\tabcdefg\ty\n12345678\tz\n");
-    ask("upper case", OPOST | OLCUC, b"Hello\n");
-    change(slave, |settings| settings.output = 0);
-    non_blocking(slave);
-    write(master, b"\x13").unwrap();
-    r.see("held back", write(slave, b"x"));
-    write(master, b"\x11").unwrap();
-    r.see("goes on", (write(slave, b"x"), read(master, 10)));
-    r.see("held back by a program", (ioctl(slave, TCXONC, TCOOFF as usize), write(slave, b"y")));
-    r.see("and let go on", (ioctl(slave, TCXONC, TCOON as usize), write(slave, b"y"), read(master, 10)));
-    r.see("stop key sent", (ioctl(slave, TCXONC, TCIOFF as usize), read(master, 10)));
-    r.see("start key sent", (ioctl(slave, TCXONC, TCION as usize), read(master, 10)));
-    r.see("neither", ioctl(slave, TCXONC, 9));
-    let mut taken = 0;
-    while let Ok(count) = write(slave, &[b'x'; 100]) {
-        taken += count;
-    }
-    r.ensure("a full output is bounded", (2000..100_000).contains(&taken));
-    let mut given = 0;
-    while let Ok(text) = read(master, 1000) {
-        given += text.len();
-    }
-    r.ensure("and all of it comes", given == taken);
-    write(slave, b"lost").unwrap();
-    write(master, b"lost\n").unwrap();
-    r.see("drained", ioctl(slave, TCSBRK, 1));
-    r.see("flush", (ioctl(slave, TCFLSH, TCIFLUSH as usize), read(slave, 10)));
-    r.see("bad flush", ioctl(slave, TCFLSH, 9));
-}
-
-fn settings(r: &mut Report) {
-    let (master, slave) = pair();
-    let first = get(slave);
-    r.see("at first", first);
-    r.ensure("the master shows them too", get(master) == first);
-    let mut wanted = first;
-    wanted.local &= !ECHO;
-    wanted.control = CS7 | PARENB;
-    r.see("set", set(slave, &wanted));
-    let now = get(slave);
-    r.see("some stay as they must", now.control & (CSIZE | PARENB | CREAD));
-    r.see("by the master", (set(master, &first), get(slave).local == first.local));
-    let mut extended = [0u8; 44];
-    r.see("TCGETS2", ioctl(slave, 0x802c_542a, extended.as_mut_ptr() as usize));
-    r.see("the first part is the same", extended[..4] == first.input.to_ne_bytes());
-    r.see("TCSETS2", ioctl(slave, 0x402c_542b, extended.as_ptr() as usize));
-    write(master, b"typed\n").unwrap();
-    non_blocking(slave);
-    let mut settings = first;
-    settings.local &= !ICANON;
-    r.see("after what is there", ioctl(slave, TCSETSW, &raw const settings as usize));
-    r.see("is still there", read(slave, 100));
-    write(master, b"typed\n").unwrap();
-    r.see("and without it", ioctl(slave, TCSETSF, &raw const settings as usize));
-    r.see("is gone", read(slave, 100));
-}
-
-fn sizes(r: &mut Report) {
-    let (master, slave) = pair();
-    let mut size: winsize = zeroed();
-    let ask = |fd: usize, size: &mut winsize| {
-        let answer = ioctl(fd, TIOCGWINSZ, std::ptr::from_mut(size) as usize);
-        (answer, size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel)
-    };
-    r.see("none", ask(slave, &mut size));
-    let wanted = winsize { ws_row: 40, ws_col: 132, ws_xpixel: 1, ws_ypixel: 2 };
-    r.see("set", ioctl(master, TIOCSWINSZ, &raw const wanted as usize));
-    r.see("at the other side", ask(slave, &mut size));
-    let got = ends(|| {
-        sys!(SYS_setsid).unwrap();
-        ioctl(slave, TIOCSCTTY, 0).unwrap();
-        let mut set: sigset_t = zeroed();
-        // SAFETY: the set is this function's own.
-        unsafe {
-            sigemptyset(&mut set);
-            sigaddset(&mut set, SIGWINCH);
-            sigprocmask(SIG_BLOCK, &set, std::ptr::null_mut());
-        }
-        ioctl(slave, TIOCSWINSZ, &raw const wanted as usize).unwrap();
-        let now = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        // SAFETY: the set and the time are live.
-        let same = unsafe { sigtimedwait(&set, std::ptr::null_mut(), &now) };
-        let other = winsize { ws_row: 41, ..wanted };
-        ioctl(master, TIOCSWINSZ, &raw const other as usize).unwrap();
-        // SAFETY: as above.
-        let changed = unsafe { sigtimedwait(&set, std::ptr::null_mut(), &now) };
-        i32::from(same == -1) + 2 * i32::from(changed == SIGWINCH)
-    });
-    r.see("told only of a change", got);
-}
-
-fn poll(fd: usize) -> (Answer, i16) {
-    let mut one = pollfd { fd: fd as i32, events: POLLIN | POLLOUT | POLLPRI, revents: 0 };
-    (sys!(SYS_poll, &raw mut one, 1usize, 0usize), one.revents)
-}
-
-fn polls(r: &mut Report) {
-    let (master, slave) = pair();
-    r.see("at first", (poll(master), poll(slave)));
-    write(master, b"half").unwrap();
-    r.see("half a line", (poll(master), poll(slave)));
-    write(master, b"\n").unwrap();
-    r.see("a line", (poll(master), poll(slave)));
-    read(slave, 100).unwrap();
-    read(master, 100).unwrap();
-    r.see("read", (poll(master), poll(slave)));
-    raw(slave, 2, 0);
-    write(master, b"x").unwrap();
-    r.see("less than enough", poll(slave));
-    write(master, b"x").unwrap();
-    r.see("enough", poll(slave));
-    close(slave).unwrap();
-    r.see("slave closed", poll(master));
-}
-
-fn hangups(r: &mut Report) {
-    let (master, slave) = pair();
+fn slave_closed(r: &mut Report) {
+    let m = master();
+    r.see("never opened", (read(m, 5), wait_for(m, POLLIN | POLLOUT, 0)));
+    r.see("write to nobody", write(m, b"early\n"));
+    let path = slave_path(m);
+    let slave = open(&path, O_RDWR | O_NOCTTY | O_NONBLOCK).unwrap();
+    r.see("an early line", reads(slave).len());
     write(slave, b"last words").unwrap();
     close(slave).unwrap();
-    r.see("what was written, and the end", (read(master, 100), read(master, 100)));
-    let slave = fd(&name(master), O_RDWR | O_NOCTTY);
-    r.see("another slave", (write(slave, b"hello"), read(master, 100)));
-    let path = name(master);
-    write(master, b"unread\n").unwrap();
-    close(master).unwrap();
-    r.see("read", read(slave, 100));
-    r.see("write", write(slave, b"x"));
-    r.see("poll", poll(slave));
-    let mut word = 0u32;
-    r.see("settings", ioctl(slave, TCGETS, &raw mut word as usize));
-    r.see("group", ioctl(slave, TIOCSPGRP, &raw mut word as usize));
-    r.see("the name is gone", open(&path, O_RDWR | O_NOCTTY));
-    let (master, slave) = pair();
-    let status = ends(|| {
-        sys!(SYS_setsid).unwrap();
-        ioctl(slave, TIOCSCTTY, 0).unwrap();
-        close(master).unwrap();
-        sleep_ms(5000);
-        0
-    });
-    // The parent has the master open as well.
-    r.see("not hung up while somebody has the master", status);
-    let leader = child(|| {
-        sys!(SYS_setsid).unwrap();
-        ioctl(slave, TIOCSCTTY, 0).unwrap();
-        close(master).unwrap();
-        loop {
-            sleep_ms(1000);
-        }
-    });
-    let mut session = 0i32;
-    eventually(|| ioctl(master, TIOCGSID, &raw mut session as usize).is_ok());
-    r.ensure("the session is the child's", session == leader);
-    sleep_ms(20);
-    close(master).unwrap();
-    r.see("the leader", wait(leader));
-}
-
-fn sessions(r: &mut Report) {
-    let (master, slave) = pair();
-    let mut word = 0i32;
-    let at = &raw mut word as usize;
-    r.see("not ours", (ioctl(slave, TIOCGPGRP, at), ioctl(slave, TIOCGSID, at)));
-    r.see("nobody's", (ioctl(master, TIOCGPGRP, at), word, ioctl(master, TIOCGSID, at)));
-    let path = name(master);
-    let status = ends(|| {
-        let mut word = 0i32;
-        let at = &raw mut word as usize;
-        let mut score = 0;
-        let mut check = |bit: i32, holds: bool| score |= if holds { 0 } else { 1 << bit };
-        sys!(SYS_setsid).unwrap();
-        check(0, open("/dev/tty", O_RDWR).is_err());
-        let mine = open(&path, O_RDWR).unwrap();
-        check(1, open("/dev/tty", O_RDWR).is_ok());
-        check(2, ioctl(mine, TIOCGSID, at).is_ok() && word == sys::pid());
-        check(3, ioctl(mine, TIOCGPGRP, at).is_ok() && word == sys::pid());
-        check(4, ioctl(master, TIOCGPGRP, at).is_ok() && word == sys::pid());
-        word = 1 << 20;
-        check(5, ioctl(mine, TIOCSPGRP, at).is_err());
-        check(6, ioctl(mine, TIOCSCTTY, 0).is_ok());
-        check(7, ioctl(mine, TIOCNOTTY, 0).is_ok() || open("/dev/tty", O_RDWR).is_ok());
-        score
-    });
-    r.see("a leader", status);
-    let other = ends(|| {
-        sys!(SYS_setsid).unwrap();
-        let (_master, second) = pair();
-        ioctl(second, TIOCSCTTY, 0).unwrap();
-        // Has one already.
-        ioctl(slave, TIOCSCTTY, 0).err().map_or(0, |errno| errno.0)
-    });
-    r.see("a second terminal", other);
-    let no_leader = ends(|| {
-        sys!(SYS_setsid).unwrap();
-        let pid = child(|| ioctl(slave, TIOCSCTTY, 0).err().map_or(0, |errno| errno.0));
-        println!("{}", wait(pid));
-        0
-    });
-    r.see("no leader", no_leader);
-}
-
-/// Runs `body` in a new session whose controlling terminal is the slave.
-fn in_session(slave: usize, body: impl FnOnce() -> i32) -> i32 {
-    child(|| {
-        sys!(SYS_setsid).unwrap();
-        ioctl(slave, TIOCSCTTY, 0).unwrap();
-        body()
-    })
-}
-
-fn keys(r: &mut Report) {
-    for (what, key) in [("interrupt", b"\x03"), ("quit", b"\x1c"), ("suspend", b"\x1a")] {
-        let (master, slave) = pair();
-        let (ready, go) = sys::pipe(0);
-        let pid = in_session(slave, || {
-            // In a group of its own that somebody watches, so that it can be stopped.
-            let worker = child(|| {
-                write(go, b"x").unwrap();
-                sleep_ms(10_000);
-                0
-            });
-            sys!(SYS_setpgid, worker, 0).unwrap();
-            let group = worker;
-            ends_of_foreground(slave, group);
-            read(ready, 1).unwrap();
-            write(go, b"y").unwrap();
-            let mut status = 0;
-            sys!(SYS_wait4, worker, &raw mut status, WUNTRACED, 0).unwrap();
-            sys::kill(worker, SIGKILL).unwrap();
-            println!("{what}: {}", sys::describe(status));
-            0
-        });
-        sleep_ms(50);
-        r.see(format!("{what} typed"), write(master, key));
-        r.see(what, wait(pid));
-        r.see(format!("{what} echo"), read(master, 100));
-    }
-    let (master, slave) = pair();
-    change(slave, |settings| settings.local &= !ISIG);
-    write(master, b"\x03\x1a\n").unwrap();
-    r.see("no signals", read(slave, 100));
-}
-
-/// Makes a group the foreground one, whoever asks.
-fn ends_of_foreground(slave: usize, group: i32) {
-    // SAFETY: no handler is set, the signal is ignored.
-    unsafe { signal(SIGTTOU, SIG_IGN) };
-    ioctl(slave, TIOCSPGRP, &raw const group as usize).unwrap();
-}
-
-fn background(r: &mut Report) {
-    let (master, slave) = pair();
-    type Act = fn(usize) -> Answer;
-    let acts: [(&str, Act); 4] = [
-        ("read", |slave| sys!(SYS_read, slave, [0u8; 10].as_mut_ptr(), 10usize)),
-        ("write", |slave| write(slave, b"x")),
-        ("settings", |slave| set(slave, &get(slave))),
-        ("flush", |slave| ioctl(slave, TCFLSH, 0)),
-    ];
-    for (what, act) in acts {
-        for tostop in [false, true] {
-            change(slave, |settings| {
-                settings.local = if tostop { settings.local | TOSTOP } else { settings.local & !TOSTOP };
-            });
-            let pid = in_session(slave, || {
-                let worker = child(|| {
-                    sys!(SYS_setpgid, 0, 0).unwrap();
-                    act(slave).err().map_or(0, |errno| errno.0)
-                });
-                let mut status = 0;
-                sys!(SYS_wait4, worker, &raw mut status, WUNTRACED, 0).unwrap();
-                println!("{what}, {tostop}: {}", sys::describe(status));
-                sys::kill(worker, SIGKILL).unwrap();
-                let ignoring = child(|| {
-                    // SAFETY: no handler is set, the signals are ignored.
-                    unsafe {
-                        signal(SIGTTIN, SIG_IGN);
-                        signal(SIGTTOU, SIG_IGN);
-                    }
-                    sys!(SYS_setpgid, 0, 0).unwrap();
-                    act(slave).err().map_or(0, |errno| errno.0)
-                });
-                println!("{what}, {tostop}, ignored: {}", wait(ignoring));
-                0
-            });
-            r.see(format!("{what} {tostop}"), wait(pid));
-        }
-    }
-    non_blocking(master);
-    let _ = read(master, 4096);
-}
-
-fn leader_ends(r: &mut Report) {
-    let (_master, slave) = pair();
-    let (reader, writer) = sys::pipe(0);
-    let pid = in_session(slave, || {
-        let worker = child(|| {
-            write(writer, b"x").unwrap();
-            loop {
-                sleep_ms(1000);
-            }
-        });
-        let _ = worker;
-        read(reader, 1).unwrap();
-        0
-    });
-    r.see("leader", wait(pid));
-    close(writer).unwrap();
-    // The worker got SIGHUP, so nobody has the pipe open any more.
-    r.see("worker", read(reader, 1));
-    let mut word = 0i32;
-    r.see("nobody's again", ioctl(slave, TIOCGSID, &raw mut word as usize));
-}
-
-fn packets(r: &mut Report) {
-    let (master, slave) = pair();
-    let on = 1i32;
-    r.see("on", ioctl(master, TIOCPKT, &raw const on as usize));
-    let mut is_on = 0i32;
-    r.see("asked", (ioctl(master, TIOCGPKT, &raw mut is_on as usize), is_on));
-    write(slave, b"data").unwrap();
-    r.see("data", read(master, 100));
-    ioctl(slave, TCFLSH, 2).unwrap();
-    r.see("flush", (poll(master), read(master, 100)));
-    ioctl(slave, TCXONC, 0).unwrap();
-    r.see("stop", read(master, 100));
-    ioctl(slave, TCXONC, 1).unwrap();
-    r.see("start", read(master, 100));
-    non_blocking(master);
-    r.see("nothing", read(master, 100));
-    let off = 0i32;
-    r.see("off", ioctl(master, TIOCPKT, &raw const off as usize));
-    write(slave, b"data").unwrap();
-    r.see("bare", read(master, 100));
-}
-
-fn bad_requests(r: &mut Report) {
-    let (master, slave) = pair();
-    let requests = [
-        ("TCGETS", TCGETS),
-        ("TCSETS", TCSETS),
-        ("TIOCGWINSZ", TIOCGWINSZ),
-        ("TIOCSWINSZ", TIOCSWINSZ),
-        ("TIOCSPGRP", TIOCSPGRP),
-        ("TIOCGPTN", TIOCGPTN),
-        ("TIOCSPTLCK", TIOCSPTLCK),
-        ("TIOCPKT", TIOCPKT),
-        ("FIONREAD", FIONREAD),
-        ("TIOCOUTQ", TIOCOUTQ),
-        ("TIOCGETD", TIOCGETD),
-        ("TIOCSETD", TIOCSETD),
-        ("TIOCSTI", TIOCSTI),
-        ("TIOCGEXCL", TIOCGEXCL),
-    ];
-    for (what, request) in requests {
-        r.see(format!("{what} null"), (ioctl(master, request, 0), ioctl(slave, request, 0)));
-        r.see(format!("{what} kernel"), ioctl(slave, request, 0xffff_8000_0000_0000));
-        let file = fd("/dev/null", O_RDWR);
-        r.see(format!("{what} of no terminal"), ioctl(file, request, 0));
-        close(file).unwrap();
-    }
-    let line = 77i32;
-    r.see("no such discipline", ioctl(slave, TIOCSETD, &raw const line as usize));
-    r.see("no such request", (ioctl(slave, 0x54fe, 0), ioctl(master, 0x54fe, 0)));
-    r.see("exclusive", ioctl(slave, TIOCEXCL, 0));
-    let mut word = 0i32;
-    r.see("asked", (ioctl(slave, TIOCGEXCL, &raw mut word as usize), word));
-    r.see("not any more", ioctl(slave, TIOCNXCL, 0));
-}
-
-fn nodes(r: &mut Report) {
-    let (master, slave) = pair();
-    let path = name(master);
-    let node = sys::stat(&path).unwrap();
-    r.see("mode", node.st_mode);
-    r.ensure("owner", node.st_uid == 0);
-    r.ensure("number", node.st_rdev == fstat(slave).unwrap().st_rdev);
-    r.see("chmod", sys!(SYS_chmod, sys::c(&path).as_ptr(), 0o600));
-    r.see("changed", fstat(slave).unwrap().st_mode & 0o777);
-    let listed =
-        std::fs::read_dir("/dev/pts").unwrap().any(|entry| entry.unwrap().path().to_str() == Some(&path));
-    r.ensure("listed", listed);
-    r.see(
-        "no such",
-        (open("/dev/pts/4000", O_RDWR), open("/dev/pts/x", O_RDWR), open("/dev/pts/01", O_RDWR)),
-    );
-    r.see("make", open("/dev/pts/new", O_RDWR | O_CREAT));
-    r.see("remove", sys!(SYS_unlink, sys::c(&path).as_ptr()));
+    r.see("what is left", drain(m));
+    r.see("closed", read(m, 5));
+    r.see("write then", write(m, b"x"));
+    let slave = open(&path, O_RDWR | O_NOCTTY | O_NONBLOCK).unwrap();
+    r.see("opened again", read(m, 5).err().is_some_and(|it| it == Errno::EAGAIN));
+    let again = open(&path, O_RDWR | O_NOCTTY | O_NONBLOCK).unwrap();
     close(slave).unwrap();
+    r.see("one of two closed", read(m, 500).err().is_none_or(|it| it == Errno::EAGAIN));
+    close(again).unwrap();
+    r.see("both closed", drain(m).1);
+    let Pair { master, slave } = pair();
+    sys!(SYS_fcntl, master, F_SETFL, O_RDWR).unwrap();
+    let pid = sys::child(|| {
+        close(master).unwrap();
+        sys::sleep_ms(50);
+        0
+    });
+    close(slave).unwrap();
+    r.see("a reader learns of it", read(master, 5));
+    sys::wait(pid);
+}
+
+fn master_closed(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let path = slave_path(master);
+    write(master, b"unread\n").unwrap();
+    drain(master);
     close(master).unwrap();
-    r.see("gone", sys::stat(&path).map(|stat| stat.st_mode));
+    r.see("read", (read(slave, 20), read(slave, 20)));
+    r.see("write", write(slave, b"x"));
+    r.see("settings", take::<Settings>(slave, GET_SETTINGS).err());
+    r.see("size", take::<[u16; 4]>(slave, TIOCGWINSZ as u32).err());
+    r.see("count", take::<i32>(slave, FIONREAD as u32).err());
+    r.see("group", take::<i32>(slave, TIOCGPGRP as u32).err());
+    r.see("set the group", put(slave, TIOCSPGRP as u32, sys::pid()).err());
+    r.see("open", open(&path, O_RDWR | O_NOCTTY));
+    let Pair { master, slave } = pair();
+    sys!(SYS_fcntl, slave, F_SETFL, O_RDWR).unwrap();
+    let pid = sys::child(|| {
+        close(slave).unwrap();
+        sys::sleep_ms(50);
+        0
+    });
+    close(master).unwrap();
+    // Which of the two depends on whether the reader sleeps by then.
+    r.ensure("a reader learns of it", matches!(read(slave, 5).as_deref(), Ok("") | Err(Errno::EIO)));
+    sys::wait(pid);
+}
+
+fn seeks(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    r.see("seek", (sys::seek(master, 0, SEEK_SET), sys::seek(slave, 0, SEEK_END)));
+    r.see("pread", (sys::pread(slave, 1, 0), sys::pread(master, 1, 0)));
+    r.see("truncate", (sys!(SYS_ftruncate, slave, 0), sys!(SYS_ftruncate, master, 0)));
+    r.see("sync", (sys!(SYS_fsync, slave), sys!(SYS_fsync, master)));
+    r.see("only to read", {
+        let reader = open(&slave_path(master), O_RDONLY | O_NOCTTY | O_NONBLOCK).unwrap();
+        (write(reader, b"x"), read(reader, 1))
+    });
+    r.see("only to write", {
+        let writer = open(&slave_path(master), O_WRONLY | O_NOCTTY | O_NONBLOCK).unwrap();
+        (write(writer, b"x"), read(writer, 1), drain(master))
+    });
 }

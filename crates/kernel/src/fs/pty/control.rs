@@ -68,17 +68,17 @@ impl Pty {
     pub(super) fn give_up(&self, cx: &FsContext<'_>) -> Result<(), Errno> {
         let process = caller(cx).filter(|process| self.controls(process)).ok_or(Errno::ENOTTY)?;
         if process.session == process.pid {
-            self.leader_gone();
+            let group = self.release();
+            self.post(group, Signal::SIGHUP);
+            self.post(group, Signal::SIGCONT);
         }
         Ok(())
     }
 
-    /// The leader of the session has ended, or does not want it any more.
-    pub fn leader_gone(&self) {
-        let group = self.foreground.replace(0);
+    /// Makes it nobody's controlling terminal; returns what was the foreground process group.
+    pub(super) fn release(&self) -> u32 {
         self.session.set(0);
-        self.post(group, Signal::SIGHUP);
-        self.post(group, Signal::SIGCONT);
+        self.foreground.replace(0)
     }
 
     /// TIOCGPGRP and TIOCGSID ask this first.

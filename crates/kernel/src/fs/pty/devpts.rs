@@ -8,8 +8,8 @@ use lg_abi::raw::general::{DEVPTS_SUPER_MAGIC, S_IFCHR, S_IFDIR, S_IFMT};
 use super::Pty;
 use crate::task::Stop;
 use crate::vfs::{
-    Attr, AttrChange, Dentry, DirEntry, DirFile, File, FsContext, Inode, MountFlags, Path, SuperBlock,
-    make_dev,
+    Attr, AttrChange, Dentry, DirEntry, DirFile, File, FsContext, Inode, MountFlags, NewInode, Path,
+    SuperBlock, make_dev,
 };
 
 const ROOT_INO: u64 = 1;
@@ -68,6 +68,20 @@ impl Inode for Directory {
 
     fn caches_children(&self) -> bool {
         false
+    }
+
+    fn create(
+        &self,
+        _cx: &FsContext<'_>,
+        _name: &[u8],
+        what: NewInode,
+        _mode: u32,
+    ) -> Result<Rc<dyn Inode>, Errno> {
+        Err(if what == NewInode::File { Errno::EACCES } else { Errno::EPERM })
+    }
+
+    fn unlink(&self, _cx: &FsContext<'_>, _name: &[u8]) -> Result<(), Errno> {
+        Err(Errno::EPERM)
     }
 
     fn read_dir(

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::{Rc, Weak};
 
-use lg_abi::raw::general::{CAP_SYS_ADMIN, O_NOCTTY};
+use lg_abi::raw::general::{CAP_SYS_ADMIN, NOFLSH, O_NOCTTY};
 use lg_abi::{Errno, Signal, Winsize};
 
 use self::discipline::{Discipline, Key};
@@ -35,14 +35,28 @@ const SLAVE_MAJOR: u32 = 136;
 /// The group of terminals, as Debian numbers it.
 const TTY_GROUP: u32 = 5;
 
+/// Whom a terminal sends a signal to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recipient {
+    /// One process.
+    Process(u32),
+    /// All of a process group.
+    Group(u32),
+}
+
 /// Signals that terminals want sent, until the kernel does.
-pub type PostedSignals = Rc<RefCell<Vec<(u32, Signal)>>>;
+pub type PostedSignals = Rc<RefCell<Vec<(Recipient, Signal)>>>;
+
+/// The foreground groups of sessions that have lost their terminal while their leader lives, by session. The
+/// leader's end hangs them up.
+type LostForegrounds = Rc<RefCell<BTreeMap<u32, u32>>>;
 
 /// All pseudo-terminals of a sandbox.
 #[derive(Default)]
 pub struct Ptys {
     pairs: RefCell<BTreeMap<u32, Weak<Pty>>>,
     posted: PostedSignals,
+    lost_foregrounds: LostForegrounds,
 }
 
 impl Ptys {
@@ -55,7 +69,7 @@ impl Ptys {
         // The terminal of the host that the sandbox was given has the number 0.
         let first = u32::from(cx.vfs.terminal().is_some());
         let index = (first..MAX_PTYS).find(|index| !pairs.contains_key(index)).ok_or(Errno::ENOSPC)?;
-        let pty = Rc::new(Pty::new(cx, index, self.posted.clone()));
+        let pty = Rc::new(Pty::new(cx, index, self));
         pairs.insert(index, Rc::downgrade(&pty));
         Ok(pty)
     }
@@ -80,12 +94,27 @@ impl Ptys {
         pairs.into_iter().filter(|pty| pty.masters.get() > 0)
     }
 
-    /// Takes the signals that are to be sent, each to a process group.
-    pub fn take_posted(&self) -> Vec<(u32, Signal)> {
-        match self.posted.borrow().is_empty() {
-            true => Vec::new(),
-            false => self.posted.take(),
+    /// Notes that the leader of a session has ended: the foreground process group is told (credentials(7)).
+    pub fn leader_ended(&self, session: u32) {
+        if let Some(pty) = self.of_session(session) {
+            let group = pty.release();
+            self.post(group, Signal::SIGHUP);
         }
+        if let Some(group) = self.lost_foregrounds.borrow_mut().remove(&session) {
+            self.post(group, Signal::SIGHUP);
+            self.post(group, Signal::SIGCONT);
+        }
+    }
+
+    fn post(&self, group: u32, signal: Signal) {
+        if group != 0 {
+            self.posted.borrow_mut().push((Recipient::Group(group), signal));
+        }
+    }
+
+    /// Takes the signals that are to be sent.
+    pub fn take_posted(&self) -> Vec<(Recipient, Signal)> {
+        self.posted.take()
     }
 }
 
@@ -111,6 +140,7 @@ pub struct Pty {
     read_until_ns: Cell<Option<u64>>,
     attr: Cell<Attr>,
     posted: PostedSignals,
+    lost_foregrounds: LostForegrounds,
     /// Woken when there is something for the slave to read, or room for it to write.
     slave_event: Rc<WaitQueue>,
     /// Woken when there is something for the master.
@@ -118,7 +148,7 @@ pub struct Pty {
 }
 
 impl Pty {
-    fn new(cx: &FsContext<'_>, index: u32, posted: PostedSignals) -> Pty {
+    fn new(cx: &FsContext<'_>, index: u32, ptys: &Ptys) -> Pty {
         let attr = Attr {
             mode: lg_abi::raw::general::S_IFCHR | 0o620,
             nlink: 1,
@@ -144,7 +174,8 @@ impl Pty {
             packet: Cell::new(None),
             read_until_ns: Cell::new(None),
             attr: Cell::new(attr),
-            posted,
+            posted: ptys.posted.clone(),
+            lost_foregrounds: ptys.lost_foregrounds.clone(),
             slave_event: WaitQueue::new(),
             master_event: WaitQueue::new(),
         }
@@ -214,7 +245,7 @@ impl Pty {
 
     fn post(&self, group: u32, signal: Signal) {
         if group != 0 {
-            self.posted.borrow_mut().push((group, signal));
+            self.posted.borrow_mut().push((Recipient::Group(group), signal));
         }
     }
 
@@ -234,6 +265,9 @@ impl Pty {
                 Some(Key::Quit) => Signal::SIGQUIT,
                 Some(Key::Suspend) => Signal::SIGTSTP,
             };
+            if discipline.settings().c_lflag & NOFLSH == 0 {
+                self.tell_packet(requests::TIOCPKT_FLUSHREAD | requests::TIOCPKT_FLUSHWRITE);
+            }
             self.post(self.foreground.get(), signal);
         }
         self.tell_of_stop(was_stopped, discipline.is_stopped());
@@ -246,17 +280,20 @@ impl Pty {
     }
 
     fn tell_of_stop(&self, before: bool, after: bool) {
-        const TIOCPKT_STOP: u8 = 4;
-        const TIOCPKT_START: u8 = 8;
         if before != after {
-            self.tell_packet(if after { TIOCPKT_STOP } else { TIOCPKT_START });
+            self.tell_packet(if after { requests::TIOCPKT_STOP } else { requests::TIOCPKT_START });
         }
     }
 
     /// Notes something that a master in packet mode is told (ioctl_tty(2), TIOCPKT).
     fn tell_packet(&self, what: u8) {
         if let Some(told) = self.packet.get() {
-            self.packet.set(Some(told | what));
+            let undone = requests::PACKET_OPPOSITES.iter().fold(0, |undone, (one, other)| match what {
+                _ if what & one != 0 => undone | other,
+                _ if what & other != 0 => undone | one,
+                _ => undone,
+            });
+            self.packet.set(Some(told & !undone | what));
         }
     }
 
@@ -293,11 +330,15 @@ impl Pty {
     fn master_closed(&self) {
         self.masters.set(self.masters.get() - 1);
         if self.is_hung_up() {
-            // The leader of the session has lost its terminal, and the session its controlling one.
-            let leader = self.session.replace(0);
-            self.post(leader, Signal::SIGHUP);
-            self.post(leader, Signal::SIGCONT);
-            self.foreground.set(0);
+            // The session loses its terminal, and its leader is told.
+            let leader = self.session.get();
+            let group = self.release();
+            if leader != 0 {
+                self.lost_foregrounds.borrow_mut().insert(leader, group);
+                let mut posted = self.posted.borrow_mut();
+                posted.push((Recipient::Process(leader), Signal::SIGHUP));
+                posted.push((Recipient::Process(leader), Signal::SIGCONT));
+            }
             self.wake();
         }
     }
@@ -395,10 +436,9 @@ impl File for Master {
                 buf[0] = told;
                 return Ok(1);
             }
-            let count = pty.take_output(&mut buf[1..]);
-            if count > 0 {
+            if pty.discipline.borrow().output_len() > 0 {
                 buf[0] = 0;
-                return Ok(count + 1);
+                return Ok(pty.take_output(&mut buf[1..]) + 1);
             }
         } else {
             let count = pty.take_output(buf);
@@ -519,4 +559,10 @@ pub fn open_ptmx(cx: &FsContext<'_>) -> Result<Rc<dyn File>, Stop> {
 pub fn as_master(file: &Rc<dyn File>) -> Option<Rc<Pty>> {
     let any: Rc<dyn Any> = file.clone();
     any.downcast::<Master>().ok().map(|master| master.0.clone())
+}
+
+/// Says whether a file is the slave of a pair.
+pub fn is_slave(file: &Rc<dyn File>) -> bool {
+    let any: Rc<dyn Any> = file.clone();
+    any.downcast::<Slave>().is_ok()
 }

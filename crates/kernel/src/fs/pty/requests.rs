@@ -18,12 +18,25 @@ use crate::mm::UserMemory;
 use crate::vfs::FsContext;
 use crate::vfs::permission::has_capability;
 
-const TIOCPKT_FLUSHREAD: u8 = 1;
-const TIOCPKT_FLUSHWRITE: u8 = 2;
+/// What a master in packet mode is told (ioctl_tty(2), TIOCPKT).
+pub(super) const TIOCPKT_FLUSHREAD: u8 = 1;
+pub(super) const TIOCPKT_FLUSHWRITE: u8 = 2;
+pub(super) const TIOCPKT_STOP: u8 = 4;
+pub(super) const TIOCPKT_START: u8 = 8;
+const TIOCPKT_NOSTOP: u8 = 16;
+const TIOCPKT_DOSTOP: u8 = 32;
 const TIOCPKT_IOCTL: u8 = 64;
+/// Of each of these only the last is told.
+pub(super) const PACKET_OPPOSITES: [(u8, u8); 2] =
+    [(TIOCPKT_STOP, TIOCPKT_START), (TIOCPKT_NOSTOP, TIOCPKT_DOSTOP)];
 
-/// The speed that every pseudo-terminal says it has, in bits a second.
-const SPEED: u32 = 38_400;
+/// The speeds that `c_cflag` names, in bits a second: B0 to B38400, then B57600 to B4000000.
+const SPEEDS: [u32; 16] =
+    [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400];
+const HIGH_SPEEDS: [u32; 15] = [
+    57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000,
+    2_500_000, 3_000_000, 3_500_000, 4_000_000,
+];
 
 /// Which side asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -140,6 +153,9 @@ fn common(
         }
         // A break means nothing to a pseudo-terminal, and its output is at the master already.
         TCSBRK | TCSBRKP => pty.check_not_background(cx)?,
+        // Only the slave can be opened again.
+        TIOCEXCL | TIOCNXCL if side == Side::Master => {}
+        TIOCGEXCL if side == Side::Master => user.write(argument, &0i32.to_ne_bytes())?,
         TIOCEXCL => pty.exclusive.set(true),
         TIOCNXCL => pty.exclusive.set(false),
         TIOCGEXCL => user.write(argument, &i32::from(pty.exclusive.get()).to_ne_bytes())?,
@@ -160,20 +176,52 @@ fn common(
 
 fn settings2(settings: &Termios) -> Termios2 {
     let Termios { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc } = *settings;
-    Termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, c_ispeed: SPEED, c_ospeed: SPEED }
+    let c_ospeed = speed(c_cflag & linux::CBAUD);
+    // Input is as fast as output where it has no speed of its own.
+    let c_ispeed = match (c_cflag & linux::CIBAUD) >> linux::IBSHIFT {
+        0 => c_ospeed,
+        own => speed(own),
+    };
+    Termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, c_ispeed, c_ospeed }
+}
+
+/// Returns what a CBAUD value means, in bits a second. One that is given as a number (BOTHER) is not kept, as
+/// nothing is ever sent at it.
+fn speed(named: u32) -> u32 {
+    match named.checked_sub(linux::BOTHER) {
+        None => SPEEDS[named as usize % SPEEDS.len()],
+        Some(high) => {
+            (high as usize).checked_sub(1).map_or(0, |index| HIGH_SPEEDS[index % HIGH_SPEEDS.len()])
+        }
+    }
+}
+
+/// Says whether output is held back and let go on by Ctrl-S and Ctrl-Q.
+fn has_usual_flow_control(settings: &Termios) -> bool {
+    let key = |index: u32| settings.c_cc[index as usize];
+    settings.c_iflag & linux::IXON != 0 && key(linux::VSTOP) == 0x13 && key(linux::VSTART) == 0x11
 }
 
 fn set_settings(pty: &Pty, wanted: Termios, flush_input: bool) {
-    // A pseudo-terminal has eight bits, no parity, and a receiver that is always on (pty_set_termios).
-    let fixed = linux::CSIZE | linux::PARENB;
-    let c_cflag = wanted.c_cflag & !fixed | linux::CS8 | linux::CREAD;
+    // A pseudo-terminal has eight bits, no parity, and a receiver that is always on.
+    let fixed = linux::CSIZE | linux::PARENB | linux::ADDRB;
+    let wanted = Termios { c_cflag: wanted.c_cflag & !fixed | linux::CS8 | linux::CREAD, ..wanted };
     let mut discipline = pty.discipline.borrow_mut();
+    let before = *discipline.settings();
+    let was_stopped = discipline.is_stopped();
     if flush_input {
         discipline.flush_input();
     }
-    discipline.set_settings(Termios { c_cflag, ..wanted });
+    discipline.set_settings(wanted);
+    let is_stopped = discipline.is_stopped();
     drop(discipline);
-    pty.tell_packet(TIOCPKT_IOCTL);
+    pty.tell_of_stop(was_stopped, is_stopped);
+    if has_usual_flow_control(&before) != has_usual_flow_control(&wanted) {
+        pty.tell_packet(if has_usual_flow_control(&wanted) { TIOCPKT_DOSTOP } else { TIOCPKT_NOSTOP });
+    }
+    if (before.c_lflag | wanted.c_lflag) & linux::EXTPROC != 0 {
+        pty.tell_packet(TIOCPKT_IOCTL);
+    }
     pty.wake();
 }
 
@@ -204,12 +252,12 @@ fn hold(pty: &Pty, what: u64) -> Result<(), Errno> {
     let before = discipline.is_stopped();
     let character = |index: u32| discipline.settings().c_cc[index as usize];
     match what {
-        0 => discipline.set_stopped(true),
-        1 => discipline.set_stopped(false),
+        0 => discipline.stop_by_program(),
+        1 => discipline.start_by_program(),
         2 | 3 => {
             let key = character(if what == 2 { linux::VSTOP } else { linux::VSTART });
             if key != 0 {
-                discipline.output(&[key]);
+                discipline.send(key);
             }
         }
         _ => return Err(Errno::EINVAL),
