@@ -139,6 +139,14 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "NAME|FILE")]
     pub(crate) template: Option<OsString>,
 
+    /// Give the program a terminal of its own, of the size and kind of this one, which shows it
+    ///
+    /// Standard input must be a terminal. All keys are for the program: Ctrl-C and Ctrl-Z are for what runs in its
+    /// foreground, and shells have job control. Without this option the program has this very terminal as its standard
+    /// streams where they are one: it can use it, but there is no job control, and Ctrl-Z stops the whole sandbox.
+    #[arg(short = 't', long, conflicts_with = "strace")]
+    pub(crate) tty: bool,
+
     /// Write each system call to standard error
     #[arg(long, conflicts_with = "template")]
     pub(crate) strace: bool,

@@ -14,15 +14,32 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use lg_control::{ExitStatus, FaultKind, Outcome, Report};
-use lg_runtime::{CallError, CellEvent, EvaluateError, Sandbox, Template, TemplateSpec};
+use lg_control::{ExitStatus, FaultKind, Outcome, Report, SandboxSpec};
+use lg_runtime::{
+    CallError, CellEvent, EvaluateError, GuestProgram, Launcher, ProgramBuilder, Sandbox, SandboxBuilder,
+    Template, TemplateSpec,
+};
+use tokio::io::AsyncReadExt;
 
-use crate::signals::{SIGINT, Signals};
+use crate::signals::{SIGHUP, SIGINT, Signals};
+use crate::terminal::{HostTerminal, Input};
 use crate::{template, vm};
 
 const SIGPIPE: u8 = 13;
 /// Where the interpreter finds this process's standard input, for a moment.
 const STDIN_FIFO: &str = "/tmp/.luminaguard-stdin";
+
+/// How much of what a program wrote is shown at once.
+const SCREEN_BYTES: usize = 64 << 10;
+
+/// Where a program is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Screen {
+    /// Its standard streams are this process's.
+    Streams,
+    /// It has a terminal of its own, which this process's terminal shows.
+    Terminal,
+}
 
 /// What the arguments of `python3` ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,28 +65,58 @@ fn python_call(args: &[OsString]) -> PythonCall<'_> {
 }
 
 /// Makes the template and a fork of it, and runs the command there. `is_python` says that it is the arguments of `python3`.
-pub(crate) fn run(spec: &TemplateSpec, command: &[OsString], is_python: bool) -> Result<Report> {
+pub(crate) fn run(
+    spec: &TemplateSpec,
+    command: &[OsString],
+    is_python: bool,
+    screen: Screen,
+) -> Result<Report> {
     crate::async_runtime()?.block_on(async {
         let template = template::make(spec).await?;
-        let report = run_in(&template, command, is_python).await;
+        let report = run_in(&template, command, is_python, screen).await;
         template.end().await.context("cannot end the template")?;
         report
     })
 }
 
-async fn run_in(template: &Template, command: &[OsString], is_python: bool) -> Result<Report> {
+/// Runs the command of a spec in a VM of its own, with a terminal of its own.
+pub(crate) fn run_in_terminal(spec: &SandboxSpec) -> Result<Report> {
+    let mut empty = spec.clone();
+    let command = std::mem::take(&mut empty.command);
+    crate::async_runtime()?.block_on(async {
+        let builder = SandboxBuilder::from(empty).launcher(Launcher::current_exe()).without_program();
+        let mut sandbox = builder.spawn().await.context("cannot start the sandbox")?;
+        let mut signals = Signals::new()?;
+        let result = run_program(&sandbox, &mut signals, command, Screen::Terminal).await;
+        report(&mut sandbox, result).await
+    })
+}
+
+async fn run_in(
+    template: &Template,
+    command: &[OsString],
+    is_python: bool,
+    screen: Screen,
+) -> Result<Report> {
     let mut sandbox = template.spawn().await.context("cannot fork the template")?;
     // From here on they are the program's.
     let mut signals = Signals::new()?;
-    let call = if is_python { python_call(command) } else { PythonCall::Program };
+    // The warm interpreter has no terminal.
+    let is_cell = is_python && screen == Screen::Streams;
+    let call = if is_cell { python_call(command) } else { PythonCall::Program };
     let result = match call {
         PythonCall::Code { code, args } => run_code(&mut sandbox, &mut signals, code, &args).await,
         PythonCall::Program => {
             let interpreter = is_python.then(|| OsString::from("python3"));
             let command: Vec<OsString> = interpreter.into_iter().chain(command.iter().cloned()).collect();
-            run_program(&sandbox, &mut signals, command).await
+            run_program(&sandbox, &mut signals, command, screen).await
         }
     };
+    report(&mut sandbox, result).await
+}
+
+/// Ends the sandbox, and tells how its program ended.
+async fn report(sandbox: &mut Sandbox, result: Result<Outcome>) -> Result<Report> {
     match result {
         Ok(outcome) => {
             let stats = sandbox.kill().await.context("cannot end the sandbox")?.stats;
@@ -98,27 +145,107 @@ fn ended(status: ExitStatus) -> Outcome {
 }
 
 /// Runs a program to its end.
-async fn run_program(sandbox: &Sandbox, signals: &mut Signals, command: Vec<OsString>) -> Result<Outcome> {
-    let program = match sandbox.program(command).descriptors(vm::streams()?).launch().await {
-        Ok(program) => program,
-        Err(CallError::Refused(fault)) => {
-            return Ok(match fault.kind {
-                FaultKind::Start(kind) => Outcome::start_failed(kind, fault.message),
-                _ => Outcome::Failed(fault.message),
-            });
+async fn run_program(
+    sandbox: &Sandbox,
+    signals: &mut Signals,
+    command: Vec<OsString>,
+    screen: Screen,
+) -> Result<Outcome> {
+    let program = sandbox.program(command);
+    match screen {
+        Screen::Streams => match launch(program.descriptors(vm::streams()?)).await? {
+            Ok(program) => follow(&program, signals).await,
+            Err(outcome) => Ok(outcome),
+        },
+        Screen::Terminal => {
+            let mut terminal = HostTerminal::enter()?;
+            match launch(program.terminal(terminal.size())).await? {
+                Ok(program) => show(program, signals, &mut terminal).await,
+                Err(outcome) => Ok(outcome),
+            }
         }
-        Err(error) => return Err(error.into()),
-    };
+    }
+}
+
+/// Launches a program; or says how that ended, if the sandbox has refused it.
+async fn launch(program: ProgramBuilder) -> Result<Result<GuestProgram, Outcome>> {
+    match program.launch().await {
+        Ok(program) => Ok(Ok(program)),
+        Err(CallError::Refused(fault)) => Ok(Err(match fault.kind {
+            FaultKind::Start(kind) => Outcome::start_failed(kind, fault.message),
+            _ => Outcome::Failed(fault.message),
+        })),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn follow(program: &GuestProgram, signals: &mut Signals) -> Result<Outcome> {
     loop {
         tokio::select! {
             status = program.wait() => return Ok(ended(status?)),
-            signal = signals.next() => match program.signal(signal).await {
-                // It is just ending.
-                Err(error) if error.errno().is_some() => {}
-                result => result?,
-            },
+            signal = signals.next() => done_or_ended(program.signal(signal).await)?,
         }
     }
+}
+
+/// Passes keys, sizes and signals on to a program, and shows what it writes, until it has ended and all is shown.
+async fn show(
+    mut program: GuestProgram,
+    signals: &mut Signals,
+    terminal: &mut HostTerminal,
+) -> Result<Outcome> {
+    let mut screen = program.stdout.take().context("the program has no terminal")?;
+    let mut bytes = vec![0; SCREEN_BYTES];
+    let mut keys: Vec<u8> = Vec::new();
+    loop {
+        let event = {
+            // Keys may have to wait for room in the sandbox: the screen goes on all the same.
+            let typed = async {
+                match keys.is_empty() {
+                    true => std::future::pending().await,
+                    false => program.write(&keys).await,
+                }
+            };
+            tokio::pin!(typed);
+            loop {
+                tokio::select! {
+                    // All that a program wrote has arrived before its end does, and is shown before.
+                    biased;
+                    count = screen.read(&mut bytes) => match count? {
+                        0 => return follow(&program, signals).await,
+                        count => terminal.show(&bytes[..count])?,
+                    },
+                    status = program.wait() => return Ok(ended(status?)),
+                    result = &mut typed => break Event::Typed(result),
+                    signal = signals.next() => done_or_ended(program.signal(signal).await)?,
+                    input = terminal.next(), if keys.is_empty() => break Event::Input(input?),
+                }
+            }
+        };
+        match event {
+            Event::Typed(result) => {
+                keys.clear();
+                done_or_ended(result)?;
+            }
+            Event::Input(Input::Keys(more)) => keys = more,
+            Event::Input(Input::Resized(size)) => done_or_ended(program.resize(size).await)?,
+            Event::Input(Input::HungUp) => done_or_ended(program.signal(SIGHUP).await)?,
+        }
+    }
+}
+
+/// Lets pass that a program which is just ending takes no more.
+fn done_or_ended(result: Result<(), CallError>) -> Result<()> {
+    match result {
+        Err(CallError::Refused(_)) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// What happens while a program is shown.
+enum Event {
+    Typed(Result<(), CallError>),
+    Input(Input),
 }
 
 /// Evaluates code as `python3 -c` would.

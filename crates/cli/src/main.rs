@@ -17,6 +17,7 @@ mod repl;
 mod run;
 mod signals;
 mod template;
+mod terminal;
 mod vm;
 
 use std::panic::{self, AssertUnwindSafe};

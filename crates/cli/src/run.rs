@@ -10,7 +10,7 @@ use lg_runtime::TemplateSpec;
 use serde::Serialize;
 
 use crate::args::{RunOptions, StatsFormat};
-use crate::{complain, fork, template, vm};
+use crate::{complain, fork, template, terminal, vm};
 
 /// Runs the program and answers the exit status.
 pub(crate) fn run(options: RunOptions) -> Result<u8> {
@@ -18,13 +18,17 @@ pub(crate) fn run(options: RunOptions) -> Result<u8> {
     let wants_stats = options.stats.is_some() || options.stats_file.is_some();
     // Made before the program runs: afterwards it would be too late to say that it cannot be.
     let mut stats_file = options.stats_file.as_deref().map(create).transpose()?;
+    if options.tty {
+        terminal::check()?;
+    }
     let report = match &options.template {
         Some(name) => run_in_fork(&template::find(name)?, name == "python", options)?,
         None => {
+            let is_in_terminal = options.tty;
             let spec = spec(options);
             spec.validate()?;
             spec.validate_memory(lg_runtime::host_memory_bytes())?;
-            vm::run_here(&spec)?
+            if is_in_terminal { fork::run_in_terminal(&spec)? } else { vm::run_here(&spec)? }
         }
     };
     if let Some(message) = report.outcome.failure_message() {
@@ -51,7 +55,15 @@ fn spec(options: RunOptions) -> SandboxSpec {
     let spec = SandboxSpec::new(options.command)
         .image(options.image.unwrap_or(Image::Host))
         .syscall_trace(if options.strace { SyscallTrace::Stderr } else { SyscallTrace::Off });
-    options.sandbox.apply(spec)
+    options.sandbox.apply(if options.tty { with_host_term(spec) } else { spec })
+}
+
+/// The spec with the kind of terminal that this process has.
+fn with_host_term(spec: SandboxSpec) -> SandboxSpec {
+    match std::env::var_os("TERM") {
+        Some(kind) => spec.env("TERM", kind),
+        None => spec,
+    }
 }
 
 fn run_in_fork(template: &TemplateSpec, is_python: bool, options: RunOptions) -> Result<Report> {
@@ -59,8 +71,12 @@ fn run_in_fork(template: &TemplateSpec, is_python: bool, options: RunOptions) ->
         return Err(SpecError::NoCommand.into());
     }
     let mut template = template.clone();
+    if options.tty {
+        template.sandbox = with_host_term(template.sandbox);
+    }
     template.sandbox = options.sandbox.apply(template.sandbox);
-    fork::run(&template, &options.command, is_python)
+    let screen = if options.tty { fork::Screen::Terminal } else { fork::Screen::Streams };
+    fork::run(&template, &options.command, is_python, screen)
 }
 
 #[derive(Serialize)]

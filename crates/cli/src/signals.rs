@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+pub(crate) const SIGHUP: u8 = 1;
 pub(crate) const SIGINT: u8 = 2;
 
 /// Signals that this process is sent for the program in the sandbox. While this lives, they end this process no more.

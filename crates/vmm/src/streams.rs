@@ -35,6 +35,15 @@ struct Input {
     closes: bool,
 }
 
+impl Input {
+    /// Answers the calls that wait, which can not be served any more.
+    fn refuse(self, errno: Errno, send: &mut dyn FnMut(Event)) {
+        for Waiting { id, .. } in self.waiting.into_iter().filter(|waiting| waiting.id != 0) {
+            send(Event::Reply { id, result: Err(fault(errno)) });
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     id: u32,
@@ -144,7 +153,8 @@ impl Streams {
     pub fn pull_out(&mut self, kernel: &Kernel, send: &mut dyn FnMut(Event)) -> usize {
         let mut total = 0;
         let mut buffer = Vec::new();
-        self.outputs.retain(|&(process, fd), output| {
+        let Streams { outputs, inputs } = self;
+        outputs.retain(|&(process, fd), output| {
             loop {
                 let room = STREAM_WINDOW_BYTES.saturating_sub(output.in_flight).min(OUTPUT_BYTES);
                 if room == 0 {
@@ -162,8 +172,11 @@ impl Streams {
                         }
                     }
                     Err(Errno::EAGAIN) => return true,
-                    // The end as well: nothing more can come.
-                    Err(_) => {
+                    // The end as well: nothing more can come. Nobody has a terminal open any more, so it goes.
+                    Err(errno) => {
+                        if let Some(input) = inputs.remove(&(process, fd)) {
+                            input.refuse(errno, send);
+                        }
                         send(Event::Output { process, fd, bytes: Vec::new() });
                         return false;
                     }
