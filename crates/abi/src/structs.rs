@@ -119,6 +119,13 @@ user_structs! {
     /// `struct winsize` (TIOCGWINSZ).
     Winsize, 8 { ws_row: u16, ws_col: u16, ws_xpixel: u16, ws_ypixel: u16 }
 
+    /// `struct signalfd_siginfo` (signalfd(2)).
+    SignalfdSiginfo, 128 {
+        signo: u32, errno: i32, code: i32, pid: u32, uid: u32, fd: i32, tid: u32, band: u32, overrun: u32,
+        trapno: u32, status: i32, int: i32, ptr: u64, utime: u64, stime: u64, addr: u64, addr_lsb: u16,
+        pad0: u16, syscall: i32, call_addr: u64, arch: u32, pad1: [u32; 7],
+    }
+
     /// `struct flock` (fcntl(2)).
     Flock, 32 { l_type: i16, l_whence: i16, pad0: u32, l_start: i64, l_len: i64, l_pid: i32, pad1: u32 }
 

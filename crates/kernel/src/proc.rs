@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use lg_abi::raw::general as linux;
-use lg_abi::{Errno, Rlimit};
+use lg_abi::{Errno, Rlimit, SigSet};
 use lg_platform::{PAGE_SIZE, Prot, UserRange};
 
 use crate::Kernel;
@@ -168,6 +168,13 @@ impl ProcSource for Kernel {
 
     fn pid_of(&self, tid: u32) -> Option<u32> {
         self.tasks.get(&Tid(tid)).map(|task| task.tgid.0)
+    }
+
+    fn pending_signals(&self, tid: u32) -> SigSet {
+        let Some(task) = self.tasks.get(&Tid(tid)) else { return SigSet::EMPTY };
+        let of_process =
+            self.processes.get(&task.tgid).map_or(SigSet::EMPTY, |process| process.pending.set());
+        task.pending.set().union(of_process)
     }
 
     fn maps(&self, pid: u32) -> Option<Vec<MapFacts>> {

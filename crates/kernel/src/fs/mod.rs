@@ -2,7 +2,7 @@
 //!
 //! [`memfs`] is the file system in memory: tmpfs, and the overlay on an image. [`host`] has the images, and
 //! [`hostfs`] passes host directories through. [`proc`] and [`dev`] are what the kernel tells of itself;
-//! [`pipe`], [`eventfd`], [`timerfd`], [`epoll`] and [`hostio`] are files without a place in the tree.
+//! [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`epoll`] and [`hostio`] are files without a place in the tree.
 //! [`root`] puts the namespace of a sandbox together.
 
 pub mod anon;
@@ -17,6 +17,7 @@ pub mod pipe;
 pub mod proc;
 pub mod pty;
 pub mod root;
+pub mod signalfd;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

@@ -52,10 +52,16 @@ impl Kernel {
             return None;
         }
         let wanted = SigSet(u64::MAX).minus(task.mask);
-        let process = self.processes.get_mut(&task.tgid)?;
-        if process.exiting.is_some() {
+        if self.processes.get(&task.tgid)?.exiting.is_some() {
             return None;
         }
+        self.take_pending(tid, wanted)
+    }
+
+    /// Takes a signal of the set that was sent to the thread or, if there is none, to its process.
+    pub(crate) fn take_pending(&mut self, tid: Tid, wanted: SigSet) -> Option<(Signal, SigInfo)> {
+        let task = self.tasks.get_mut(&tid)?;
+        let process = self.processes.get_mut(&task.tgid)?;
         task.pending.take(wanted).or_else(|| process.pending.take(wanted))
     }
 

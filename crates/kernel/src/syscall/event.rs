@@ -22,13 +22,13 @@ use crate::vfs::{File, FileDescription, Readiness};
 /// The most events that one call gives.
 const MAX_EVENTS: usize = 4096;
 
-fn install_anon(ctx: &mut Ctx<'_>, file: Rc<dyn File>, name: &str, flags: u32) -> SysResult {
+pub(super) fn install_anon(ctx: &mut Ctx<'_>, file: Rc<dyn File>, name: &str, flags: u32) -> SysResult {
     let description = new_anon(&ctx.fs(), file, name, O_RDWR | flags & O_NONBLOCK)?;
     install(ctx, description, flags)
 }
 
 /// Refuses with EINVAL what is not among the known flags.
-fn check_flags(flags: u64, known: u32) -> Result<u32, Errno> {
+pub(super) fn check_flags(flags: u64, known: u32) -> Result<u32, Errno> {
     let flags = flags as u32;
     if flags & !known != 0 { Err(Errno::EINVAL) } else { Ok(flags) }
 }

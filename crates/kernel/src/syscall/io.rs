@@ -7,8 +7,9 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Iovec, Signal};
 
 use super::socket::OpenSocket;
-use super::{Ctx, message};
+use super::{Ctx, message, signalfd};
 use crate::fs::pipe::as_pipe;
+use crate::fs::signalfd::as_signalfd;
 use crate::mm::Span;
 use crate::net::as_socket;
 use crate::task::{HostEvent, Stop, SysResult, Wait};
@@ -152,6 +153,9 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
     description.check_readable()?;
     if let Some(socket) = as_socket(&description.file) {
         return message::read(ctx, &OpenSocket { description, socket }, spans);
+    }
+    if let Some(file) = as_signalfd(&description.file) {
+        return signalfd::read(ctx, &description, &file, spans);
     }
     let total: u64 = spans.iter().map(|span| span.len).sum();
     // Programs ask for far more than there mostly is: the buffer grows with what comes.

@@ -29,6 +29,7 @@ mod process;
 mod random;
 mod schedule;
 mod signal;
+mod signalfd;
 mod socket;
 mod sockopt;
 mod stat;

@@ -10,7 +10,7 @@ use crate::task::{Stop, SysResult, Tid, Wait};
 /// Size of the kernel's `sigset_t`.
 const SIGSET_LEN: u64 = 8;
 
-fn check_sigset_len(len: u64) -> Result<(), Errno> {
+pub(super) fn check_sigset_len(len: u64) -> Result<(), Errno> {
     if len == SIGSET_LEN { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
@@ -93,11 +93,7 @@ pub(super) fn sys_rt_sigtimedwait(ctx: &mut Ctx<'_>, [set, info, timeout, len, .
     check_sigset_len(len)?;
     let wanted = ctx.copy_in::<SigSet>(set)?.minus(SigSet::UNBLOCKABLE);
     let deadline_ns = ctx.deadline_from(timeout)?;
-    let taken = match ctx.task_mut().pending.take(wanted) {
-        Some(taken) => Some(taken),
-        None => ctx.process_mut().pending.take(wanted),
-    };
-    if let Some((signal, told)) = taken {
+    if let Some((signal, told)) = ctx.kernel.take_pending(ctx.tid, wanted) {
         ctx.copy_out_opt(info, &told)?;
         return Ok(u64::from(signal.number()));
     }

@@ -4,8 +4,7 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, poll, process,
-    random, schedule, signal, socket, sockopt, stat, system, time, xattr,
+    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, poll, process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -365,14 +364,14 @@ table! {
     move_pages __NR_move_pages [Int Len Pointer Pointer Pointer Flags] Full => mempolicy::sys_move_pages;
     utimensat __NR_utimensat [Fd Path Pointer Flags] Full => stat::sys_utimensat;
     epoll_pwait __NR_epoll_pwait [Fd Pointer Int Int Pointer] Full => event::sys_epoll_pwait;
-    signalfd __NR_signalfd [] Absent("no signalfd yet");
+    signalfd __NR_signalfd [Fd Pointer Len] Full => signalfd::sys_signalfd;
     timerfd_create __NR_timerfd_create [] Full => event::sys_timerfd_create;
     eventfd __NR_eventfd [Int] Full => event::sys_eventfd;
     fallocate __NR_fallocate [Fd Int Len Len] Full => fd::sys_fallocate;
     timerfd_settime __NR_timerfd_settime [] Full => event::sys_timerfd_settime;
     timerfd_gettime __NR_timerfd_gettime [] Full => event::sys_timerfd_gettime;
     accept4 __NR_accept4 [Fd Pointer Pointer Flags] Full => socket::sys_accept4;
-    signalfd4 __NR_signalfd4 [] Absent("no signalfd yet");
+    signalfd4 __NR_signalfd4 [Fd Pointer Len Flags] Full => signalfd::sys_signalfd4;
     eventfd2 __NR_eventfd2 [Int Flags] Full => event::sys_eventfd2;
     epoll_create1 __NR_epoll_create1 [Flags] Full => event::sys_epoll_create1;
     dup3 __NR_dup3 [Fd Fd Flags] Full => fd::sys_dup3;

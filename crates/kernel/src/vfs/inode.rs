@@ -384,6 +384,11 @@ pub trait File: Any {
         Ok(())
     }
 
+    /// Returns what `/proc/PID/fdinfo` shows of the file besides what it shows of all: whole lines.
+    fn info(&self, cx: &FsContext<'_>) -> String {
+        String::new()
+    }
+
     /// Called when O_NONBLOCK or O_APPEND of the open file changes.
     fn flags_changed(&self, flags: u32) {}
 

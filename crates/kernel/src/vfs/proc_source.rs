@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use lg_abi::{Errno, Rlimit};
+use lg_abi::{Errno, Rlimit, SigSet};
 
 use super::{FdTable, FsState, Path};
 use crate::ipc::Table;
@@ -30,6 +30,9 @@ pub trait ProcSource {
 
     /// Returns the process that a thread belongs to.
     fn pid_of(&self, tid: u32) -> Option<u32>;
+
+    /// Returns the signals pending for a thread and for its process.
+    fn pending_signals(&self, tid: u32) -> SigSet;
 
     /// Returns the memory areas of a process in ascending order.
     fn maps(&self, pid: u32) -> Option<Vec<MapFacts>>;

@@ -37,6 +37,9 @@ impl ProcSource for NoProcs {
     fn pid_of(&self, _tid: u32) -> Option<u32> {
         None
     }
+    fn pending_signals(&self, _tid: u32) -> lg_abi::SigSet {
+        lg_abi::SigSet::EMPTY
+    }
     fn maps(&self, _pid: u32) -> Option<Vec<MapFacts>> {
         None
     }

@@ -25,6 +25,7 @@ mod pipes;
 mod process;
 mod procfs;
 mod residence;
+mod signalfds;
 mod signals;
 mod sockets;
 mod sys;
@@ -72,6 +73,7 @@ const GROUPS: &[&[Check]] = &[
     process::CHECKS,
     exec::CHECKS,
     signals::CHECKS,
+    signalfds::CHECKS,
     sockets::CHECKS,
     packets::CHECKS,
     memory::CHECKS,

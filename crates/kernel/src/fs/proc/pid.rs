@@ -448,7 +448,8 @@ pub(super) fn fd_info(cx: &FsContext<'_>, pid: u32, fd: u32) -> Result<Vec<u8>, 
     }
     let ino = file.inode().attr(cx).map_or(0, |attr| attr.ino);
     let mount = Rc::clone(&file.path.mount);
-    Ok(format!("pos:\t{}\nflags:\t{flags:#o}\nmnt_id:\t{}\nino:\t{ino}\n", file.offset(), mount.id)
-        .replace("0o", "0")
-        .into_bytes())
+    let mut text =
+        format!("pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{}\nino:\t{ino}\n", file.offset(), mount.id);
+    text.push_str(&file.file.info(cx));
+    Ok(text.into_bytes())
 }

@@ -56,6 +56,9 @@ impl ProcSource for TwoProcesses {
             _ => None,
         }
     }
+    fn pending_signals(&self, _tid: u32) -> lg_abi::SigSet {
+        lg_abi::SigSet::EMPTY
+    }
     fn maps(&self, _pid: u32) -> Option<Vec<MapFacts>> {
         let map = |file, label: &'static str| MapFacts {
             start: 0x1000,
