@@ -187,6 +187,33 @@ impl SigInfo {
         SigInfo { field0: u64::from(pid) | u64::from(uid) << 32, ..SigInfo::new(signal, code) }
     }
 
+    /// Returns the siginfo of a POSIX timer's expiry. `round` tells the settings of a timer apart and is not 0; it lies
+    /// where Linux has `si_sys_private`, and no process sees it ([`SigInfo::take_timer`]).
+    pub fn from_timer(signal: Signal, id: i32, value: u64, round: u64) -> SigInfo {
+        let head = SigInfo::new(signal, SigInfo::SI_TIMER);
+        SigInfo { field0: u64::from(id as u32), field1: value, field2: round, ..head }
+    }
+
+    /// Returns number and round of the timer that sent the signal; `None` where none did.
+    pub fn timer(&self) -> Option<(i32, u64)> {
+        (self.code == SigInfo::SI_TIMER && self.field2 != 0)
+            .then_some((self.field0 as u32 as i32, self.field2))
+    }
+
+    /// Returns what [`SigInfo::timer`] does, and takes out of the siginfo what no process may see.
+    pub fn take_timer(&mut self) -> Option<(i32, u64)> {
+        let timer = self.timer()?;
+        self.field2 = 0;
+        Some(timer)
+    }
+
+    /// Adds to `si_overrun` as far as its type goes, and returns the sum.
+    pub fn add_overrun(&mut self, more: u64) -> i32 {
+        let sum = (self.field0 >> 32).saturating_add(more).min(i32::MAX as u64);
+        self.field0 = self.field0 & 0xffff_ffff | sum << 32;
+        sum as i32
+    }
+
     /// Returns the siginfo of a fault at `addr`.
     pub fn from_fault(signal: Signal, code: i32, addr: u64) -> SigInfo {
         SigInfo { field0: addr, ..SigInfo::new(signal, code) }

@@ -119,6 +119,9 @@ user_structs! {
     /// `struct winsize` (TIOCGWINSZ).
     Winsize, 8 { ws_row: u16, ws_col: u16, ws_xpixel: u16, ws_ypixel: u16 }
 
+    /// `struct sigevent` (sigevent(3type)); `tid` counts with SIGEV_THREAD_ID.
+    Sigevent, 64 { value: u64, signo: i32, notify: i32, tid: i32, pad: [u32; 11] }
+
     /// `struct signalfd_siginfo` (signalfd(2)).
     SignalfdSiginfo, 128 {
         signo: u32, errno: i32, code: i32, pid: u32, uid: u32, fd: i32, tid: u32, band: u32, overrun: u32,
@@ -224,9 +227,6 @@ user_structs! {
 
     /// `struct mq_attr` (mq_getattr(3)).
     MqAttr, 64 { mq_flags: i64, mq_maxmsg: i64, mq_msgsize: i64, mq_curmsgs: i64, reserved: [i64; 4] }
-
-    /// `struct sigevent` (sigevent(3type)).
-    Sigevent, 64 { sigev_value: u64, sigev_signo: i32, sigev_notify: i32, rest: [u64; 6] }
 }
 
 impl Timespec {

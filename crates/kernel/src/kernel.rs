@@ -20,8 +20,8 @@ use crate::task::{
     Credentials, ExecRequest, ExitStatus, MemoryPolicy, Process, ReadyList, Rlimits, RunQueue, Stop, Task,
     TaskState, Tid, WaitQueue,
 };
-use crate::time::{Clock, Timers};
-use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Vfs, close_removed};
+use crate::time::{Clock, MAX_POSIX_TIMERS, Timers};
+use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Quota, Vfs, close_removed};
 
 /// What the sandbox is, apart from its files and its first program.
 pub struct KernelConfig {
@@ -71,6 +71,8 @@ pub struct Kernel {
     pub(crate) run_queue: RunQueue,
     pub(crate) ready: ReadyList,
     pub(crate) timers: Timers,
+    /// Counts the POSIX timers of all processes.
+    pub(crate) posix_timers: Rc<Quota>,
     pub(crate) futexes: FutexTable,
     /// Woken by every signal that is sent, for sigtimedwait and signalfd.
     pub(crate) signal_arrived: Rc<WaitQueue>,
@@ -121,6 +123,7 @@ impl Kernel {
             run_queue: RunQueue::default(),
             ready: ReadyList::default(),
             timers: Timers::default(),
+            posix_timers: Rc::new(Quota::new(MAX_POSIX_TIMERS)),
             futexes: FutexTable::default(),
             signal_arrived: WaitQueue::new(),
             vdso,

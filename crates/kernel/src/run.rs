@@ -302,6 +302,7 @@ impl Kernel {
                     }
                 }
                 Timer::Real(tgid) => self.real_timer_expired(tgid, now_ns),
+                Timer::Posix(tgid, id) => self.posix_timer_expired(tgid, id, now_ns),
             }
         }
     }
@@ -322,6 +323,7 @@ impl Kernel {
         process.is_some_and(|process| {
             process.timers.virtual_.next_ns.is_some()
                 || process.timers.prof.next_ns.is_some()
+                || process.posix_timers.watches_cpu()
                 || process.rlimits.current(linux::RLIMIT_CPU) != Rlimits::INFINITY
         })
     }
@@ -333,6 +335,7 @@ impl Kernel {
         }
         let Some(tgid) = self.tasks.get(&tid).map(|task| task.tgid) else { return };
         let used_ns = self.process_cpu_ns(tgid);
+        self.expire_posix_cpu_timers(tgid, used_ns);
         let Some(process) = self.processes.get_mut(&tgid) else { return };
         let mut due = Vec::new();
         for (timer, signal) in

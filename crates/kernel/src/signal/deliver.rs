@@ -58,11 +58,15 @@ impl Kernel {
         self.take_pending(tid, wanted)
     }
 
-    /// Takes a signal of the set that was sent to the thread or, if there is none, to its process.
+    /// Takes a signal of the set that was sent to the thread or, if there is none, to its process. The POSIX timer that
+    /// sent it goes on.
     pub(crate) fn take_pending(&mut self, tid: Tid, wanted: SigSet) -> Option<(Signal, SigInfo)> {
         let task = self.tasks.get_mut(&tid)?;
-        let process = self.processes.get_mut(&task.tgid)?;
-        task.pending.take(wanted).or_else(|| process.pending.take(wanted))
+        let tgid = task.tgid;
+        let process = self.processes.get_mut(&tgid)?;
+        let (signal, mut info) = task.pending.take(wanted).or_else(|| process.pending.take(wanted))?;
+        self.timer_signal_taken(tgid, &mut info);
+        Some((signal, info))
     }
 
     /// Makes the task run its handler. A stack without room for the frame is SIGSEGV.

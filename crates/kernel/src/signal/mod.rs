@@ -12,4 +12,4 @@ mod send;
 pub use actions::{DefaultAction, Disposition, SignalActions};
 pub(crate) use frame::on_alt_stack;
 pub use pending::Pending;
-pub use send::SignalTarget;
+pub use send::{Sent, SignalTarget};

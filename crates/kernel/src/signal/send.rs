@@ -16,19 +16,30 @@ pub enum SignalTarget {
     Process(Tid),
 }
 
+/// What became of a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    /// It waits to be taken, or it ends the process.
+    Queued,
+    /// The process ignores it.
+    Ignored,
+    /// There is nobody to take it, or no room for it.
+    Lost,
+}
+
 impl Kernel {
-    /// Sends a signal. To a process that is gone or a zombie it does nothing.
-    pub fn send_signal(&mut self, target: SignalTarget, signal: Signal, info: SigInfo) {
+    /// Sends a signal, and says what became of it. To a process that is gone or a zombie it does nothing.
+    pub fn send_signal(&mut self, target: SignalTarget, signal: Signal, info: SigInfo) -> Sent {
         let tgid = match target {
             SignalTarget::Process(tgid) => tgid,
             SignalTarget::Thread(tid) => match self.tasks.get(&tid) {
                 Some(task) => task.tgid,
-                None => return,
+                None => return Sent::Lost,
             },
         };
-        let Some(process) = self.processes.get(&tgid) else { return };
+        let Some(process) = self.processes.get(&tgid) else { return Sent::Lost };
         if process.state != ProcessState::Alive {
-            return;
+            return Sent::Lost;
         }
         if signal == Signal::SIGCONT {
             self.discard_pending(
@@ -43,9 +54,9 @@ impl Kernel {
         }
         if signal == Signal::SIGKILL {
             self.begin_exit(tgid, ExitStatus::Signaled { signal: signal.number(), core: false });
-            return;
+            return Sent::Queued;
         }
-        let Some(first) = self.processes[&tgid].threads.first().copied() else { return };
+        let Some(first) = self.processes[&tgid].threads.first().copied() else { return Sent::Lost };
         let threads = self.processes[&tgid].threads.clone();
         let receiver = match target {
             SignalTarget::Thread(tid) => tid,
@@ -54,10 +65,10 @@ impl Kernel {
                 .find(|tid| self.tasks.get(tid).is_some_and(|task| !task.mask.contains(signal)))
                 .unwrap_or(first),
         };
-        let Some(task) = self.tasks.get_mut(&receiver) else { return };
+        let Some(task) = self.tasks.get_mut(&receiver) else { return Sent::Lost };
         let ignored = task.actions.borrow().ignores(signal);
         if ignored && !task.mask.contains(signal) && task.saved_mask.is_none() {
-            return;
+            return Sent::Ignored;
         }
         let queued = match target {
             SignalTarget::Thread(_) => task.pending.push(signal, info),
@@ -66,10 +77,12 @@ impl Kernel {
                 None => false,
             },
         };
-        if queued {
-            self.signal_arrived.wake_all();
-            self.interrupt_sleep(receiver);
+        if !queued {
+            return Sent::Lost;
         }
+        self.signal_arrived.wake_all();
+        self.interrupt_sleep(receiver);
+        Sent::Queued
     }
 
     /// Makes a sleeping task look at its signals if it now has one to take.

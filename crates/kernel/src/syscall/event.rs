@@ -174,6 +174,6 @@ pub(super) fn sys_timerfd_gettime(ctx: &mut Ctx<'_>, [fd, to, ..]: [u64; 6]) -> 
     Ok(0)
 }
 
-fn to_itimerspec((value_ns, interval_ns): (u64, u64)) -> Itimerspec {
+pub(super) fn to_itimerspec((value_ns, interval_ns): (u64, u64)) -> Itimerspec {
     Itimerspec { interval: Timespec::from_ns(interval_ns), value: Timespec::from_ns(value_ns) }
 }

@@ -8,9 +8,9 @@ use lg_abi::{Errno, Flock};
 use super::Ctx;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
-use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
 use crate::fs::pty::{as_master, is_slave};
 use crate::task::{SysResult, Wait};
+use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
 
 /// Flags of close_range(2) (linux/close_range.h).
 const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;

@@ -196,10 +196,10 @@ pub(super) fn sys_mq_notify(ctx: &mut Ctx<'_>, [fd, event, ..]: [u64; 6]) -> Sys
     let process = ctx.task().tgid;
     let told = match event {
         None => None,
-        Some(event) => match event.sigev_notify {
+        Some(event) => match event.notify {
             SIGEV_NONE => Some(Notification { process, signal: None }),
-            SIGEV_SIGNAL if (0..=i32::from(Signal::MAX)).contains(&event.sigev_signo) => {
-                Some(Notification { process, signal: Some((event.sigev_signo, event.sigev_value)) })
+            SIGEV_SIGNAL if (0..=i32::from(Signal::MAX)).contains(&event.signo) => {
+                Some(Notification { process, signal: Some((event.signo, event.value)) })
             }
             SIGEV_THREAD => return Err(refuse_thread(ctx, &event).into()),
             _ => return Err(Errno::EINVAL.into()),
@@ -221,10 +221,10 @@ pub(super) fn sys_mq_notify(ctx: &mut Ctx<'_>, [fd, event, ..]: [u64; 6]) -> Sys
 /// SIGEV_THREAD has a netlink socket told, and no socket here is one.
 fn refuse_thread(ctx: &Ctx<'_>, event: &Sigevent) -> Errno {
     let mut cookie = [0; NOTIFY_COOKIE_LEN];
-    if let Err(errno) = ctx.read_bytes(event.sigev_value, &mut cookie) {
+    if let Err(errno) = ctx.read_bytes(event.value, &mut cookie) {
         return errno;
     }
-    match ctx.fd(event.sigev_signo as u64) {
+    match ctx.fd(event.signo as u64) {
         Err(errno) => errno,
         Ok(description) if as_socket(&description.file).is_none() => Errno::ENOTSOCK,
         Ok(_) => Errno::EINVAL,

@@ -7,6 +7,7 @@ use lg_abi::zerocopy::FromBytes;
 use lg_abi::{CloneArgs, Errno, Rusage, SigInfo, Signal, Timeval};
 
 use super::Ctx;
+use super::pidfd::{pidfd_at, process_of};
 use crate::task::{
     ChildEvent, CloneRequest, ExitStatus, ProcessState, ResourceUse, Stop, SysResult, Tid, Wait, WaitOptions,
     WaitQueue, WaitTarget,
@@ -34,10 +35,8 @@ pub(super) fn sys_clone(
     let flags = flags & 0xffff_ffff;
     let exit_signal = flags & u64::from(linux::CSIGNAL);
     let flags = flags & !u64::from(linux::CSIGNAL);
-    if flags & u64::from(linux::CLONE_PIDFD) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    start_child(ctx, CloneRequest { flags, exit_signal, stack, parent_tid, child_tid, tls })
+    let pidfd = parent_tid;
+    start_child(ctx, CloneRequest { flags, exit_signal, stack, parent_tid, pidfd, child_tid, tls })
 }
 
 pub(super) fn sys_clone3(ctx: &mut Ctx<'_>, [addr, size, ..]: [u64; 6]) -> SysResult {
@@ -52,7 +51,7 @@ pub(super) fn sys_clone3(ctx: &mut Ctx<'_>, [addr, size, ..]: [u64; 6]) -> SysRe
     }
     bytes.resize(full as usize, 0);
     let args = CloneArgs::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
-    let unsupported = args.set_tid_size != 0 || args.flags & u64::from(linux::CLONE_PIDFD) != 0;
+    let unsupported = args.set_tid_size != 0;
     let inconsistent = args.flags & u64::from(linux::CSIGNAL) != 0
         || (args.stack == 0) != (args.stack_size == 0)
         || args.exit_signal > u64::from(Signal::MAX);
@@ -67,6 +66,7 @@ pub(super) fn sys_clone3(ctx: &mut Ctx<'_>, [addr, size, ..]: [u64; 6]) -> SysRe
             exit_signal: args.exit_signal,
             stack,
             parent_tid: args.parent_tid,
+            pidfd: args.pidfd,
             child_tid: args.child_tid,
             tls: args.tls,
         },
@@ -155,9 +155,15 @@ pub(super) fn sys_waitid(ctx: &mut Ctx<'_>, [kind, id, info, options, rusage, _]
     if options & !u64::from(known) != 0 || options & u64::from(states) == 0 {
         return Err(Errno::EINVAL.into());
     }
+    let mut is_nonblocking = false;
     let target = match kind as u32 {
         linux::P_ALL => WaitTarget::Any,
         linux::P_PID if id as i32 > 0 => WaitTarget::Child(Tid(id as u32)),
+        linux::P_PIDFD if id as i32 >= 0 => {
+            let (description, pidfd) = pidfd_at(ctx, id)?;
+            is_nonblocking = description.is_nonblocking();
+            WaitTarget::Child(process_of(ctx, &pidfd).map_err(|_| Errno::ECHILD)?.tgid)
+        }
         linux::P_PGID if id as i32 == 0 => WaitTarget::Group(ctx.process().pgid),
         linux::P_PGID if id as i32 > 0 => WaitTarget::Group(Tid(id as u32)),
         _ => return Err(Errno::EINVAL.into()),
@@ -169,7 +175,11 @@ pub(super) fn sys_waitid(ctx: &mut Ctx<'_>, [kind, id, info, options, rusage, _]
         continued: has(linux::WCONTINUED),
         keep: has(linux::WNOWAIT),
     };
-    let found = find_event(ctx, target, wanted, options)?;
+    let nohang = u64::from(linux::WNOHANG);
+    let found = find_event(ctx, target, wanted, if is_nonblocking { options | nohang } else { options })?;
+    if found.is_none() && is_nonblocking && options & nohang == 0 {
+        return Err(Errno::EAGAIN.into());
+    }
     if info != 0 {
         let told = match found {
             None => SigInfo { signo: 0, ..SigInfo::new(Signal::SIGCHLD, 0) },

@@ -14,7 +14,7 @@ pub(super) fn check_sigset_len(len: u64) -> Result<(), Errno> {
     if len == SIGSET_LEN { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn signal_or_none(number: u64) -> Result<Option<Signal>, Errno> {
+pub(super) fn signal_or_none(number: u64) -> Result<Option<Signal>, Errno> {
     match number as u32 {
         0 => Ok(None),
         number => Signal::new(u64::from(number)).map(Some).ok_or(Errno::EINVAL),
@@ -154,7 +154,13 @@ fn queued_info(ctx: &Ctx<'_>, addr: u64, signal: u64, to_self: bool) -> Result<S
     if !to_self && (info.code >= 0 || info.code == SigInfo::SI_TKILL) {
         return Err(Errno::EPERM);
     }
-    Ok(info)
+    Ok(kept_by_kernel(info))
+}
+
+/// Returns a siginfo from a process without what only the kernel may say: that a timer of its own sent it.
+pub(super) fn kept_by_kernel(mut info: SigInfo) -> SigInfo {
+    info.take_timer();
+    info
 }
 
 pub(super) fn sys_rt_sigqueueinfo(ctx: &mut Ctx<'_>, [pid, signal, info, ..]: [u64; 6]) -> SysResult {

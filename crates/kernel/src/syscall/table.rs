@@ -4,7 +4,8 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, poll, process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time, xattr,
+    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, pidfd, poll,
+    process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time, timer, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -138,7 +139,7 @@ table! {
     socketpair __NR_socketpair [Int Flags Int Pointer] Full => socket::sys_socketpair;
     setsockopt __NR_setsockopt [Fd Int Int Pointer Int] Partial("what has no meaning on a loopback is kept and told again; time stamps, filters, multicast and SO_RCVLOWAT: ENOPROTOOPT") => sockopt::sys_setsockopt;
     getsockopt __NR_getsockopt [Fd Int Int Pointer Pointer] Partial("as setsockopt; no TCP_INFO") => sockopt::sys_getsockopt;
-    clone __NR_clone [Flags Pointer Pointer Pointer Pointer] Partial("no CLONE_PIDFD, no namespaces (EPERM)") => process::sys_clone;
+    clone __NR_clone [Flags Pointer Pointer Pointer Pointer] Partial("no namespaces (EPERM)") => process::sys_clone;
     fork __NR_fork [] Full => process::sys_fork;
     vfork __NR_vfork [] Full => process::sys_vfork;
     execve __NR_execve [Path Pointer Pointer] Partial("set-user-id bits give no rights; a thread other than the first keeps its number") => exec::sys_execve;
@@ -304,11 +305,11 @@ table! {
     restart_syscall __NR_restart_syscall [] Absent("no call is made again under this number");
     semtimedop __NR_semtimedop [Int Pointer Int Pointer] Partial("as semop") => ipc::sys_semtimedop;
     fadvise64 __NR_fadvise64 [Fd Len Len Int] Full => fd::sys_fadvise64;
-    timer_create __NR_timer_create [] Absent("no POSIX timers yet");
-    timer_settime __NR_timer_settime [] Absent("no POSIX timers yet");
-    timer_gettime __NR_timer_gettime [] Absent("no POSIX timers yet");
-    timer_getoverrun __NR_timer_getoverrun [] Absent("no POSIX timers yet");
-    timer_delete __NR_timer_delete [] Absent("no POSIX timers yet");
+    timer_create __NR_timer_create [Int Pointer Pointer] Partial("timers of processor time are checked at the end of a time slice; no clocks of other threads and processes") => timer::sys_timer_create;
+    timer_settime __NR_timer_settime [Int Flags Pointer Pointer] Full => timer::sys_timer_settime;
+    timer_gettime __NR_timer_gettime [Int Pointer] Full => timer::sys_timer_gettime;
+    timer_getoverrun __NR_timer_getoverrun [Int] Full => timer::sys_timer_getoverrun;
+    timer_delete __NR_timer_delete [Int] Full => timer::sys_timer_delete;
     clock_settime __NR_clock_settime [] Full => time::sys_clock_settime;
     clock_gettime __NR_clock_gettime [Int Pointer] Full => time::sys_clock_gettime;
     clock_getres __NR_clock_getres [Int Pointer] Full => time::sys_clock_getres;
@@ -329,7 +330,7 @@ table! {
     mq_notify __NR_mq_notify [Fd Pointer] Partial("no SIGEV_THREAD, which needs a netlink socket") => mqueue::sys_mq_notify;
     mq_getsetattr __NR_mq_getsetattr [Fd Pointer Pointer] Full => mqueue::sys_mq_getsetattr;
     kexec_load __NR_kexec_load [] Absent("belongs to the host");
-    waitid __NR_waitid [Int Int Pointer Flags Pointer] Partial("no P_PIDFD") => process::sys_waitid;
+    waitid __NR_waitid [Int Int Pointer Flags Pointer] Full => process::sys_waitid;
     add_key __NR_add_key [] Absent("no keyrings");
     request_key __NR_request_key [] Absent("no keyrings");
     keyctl __NR_keyctl [] Absent("no keyrings");
@@ -418,7 +419,7 @@ table! {
     io_pgetevents __NR_io_pgetevents [] Absent("asynchronous I/O is refused; programs fall back on threads");
     rseq __NR_rseq [] Absent("no restartable sequences yet; glibc does without");
     uretprobe __NR_uretprobe [] Absent("newer than the Linux release that uname shows");
-    pidfd_send_signal __NR_pidfd_send_signal [] Absent("no pidfds yet");
+    pidfd_send_signal __NR_pidfd_send_signal [Fd Signal Pointer Flags] Partial("no directories of /proc for processes (EBADF)") => pidfd::sys_pidfd_send_signal;
     io_uring_setup __NR_io_uring_setup [] Absent("asynchronous I/O is refused; programs fall back on threads");
     io_uring_enter __NR_io_uring_enter [] Absent("asynchronous I/O is refused; programs fall back on threads");
     io_uring_register __NR_io_uring_register [] Absent("asynchronous I/O is refused; programs fall back on threads");
@@ -428,13 +429,13 @@ table! {
     fsconfig __NR_fsconfig [] Absent("mounts are fixed when the sandbox starts");
     fsmount __NR_fsmount [] Absent("mounts are fixed when the sandbox starts");
     fspick __NR_fspick [] Absent("mounts are fixed when the sandbox starts");
-    pidfd_open __NR_pidfd_open [] Absent("no pidfds yet");
-    clone3 __NR_clone3 [Pointer Len] Partial("no CLONE_PIDFD, no set_tid, no namespaces (EPERM)") => process::sys_clone3;
+    pidfd_open __NR_pidfd_open [Int Flags] Full => pidfd::sys_pidfd_open;
+    clone3 __NR_clone3 [Pointer Len] Partial("no set_tid, no namespaces (EPERM)") => process::sys_clone3;
     close_range __NR_close_range [Fd Fd Flags] Full => fd::sys_close_range;
     openat2 __NR_openat2 [Fd Path Pointer Len] Full => path::sys_openat2;
-    pidfd_getfd __NR_pidfd_getfd [] Absent("no pidfds yet");
+    pidfd_getfd __NR_pidfd_getfd [Fd Fd Flags] Full => pidfd::sys_pidfd_getfd;
     faccessat2 __NR_faccessat2 [Fd Path Octal Flags] Full => path::sys_faccessat2;
-    process_madvise __NR_process_madvise [] Absent("no pidfds yet");
+    process_madvise __NR_process_madvise [] Absent("hints about the memory of others would be without effect");
     epoll_pwait2 __NR_epoll_pwait2 [] Full => event::sys_epoll_pwait2;
     mount_setattr __NR_mount_setattr [] Absent("mounts are fixed when the sandbox starts");
     quotactl_fd __NR_quotactl_fd [] Absent("belongs to the host");
@@ -442,7 +443,7 @@ table! {
     landlock_add_rule __NR_landlock_add_rule [] Absent("no Landlock inside a sandbox");
     landlock_restrict_self __NR_landlock_restrict_self [] Absent("no Landlock inside a sandbox");
     memfd_secret __NR_memfd_secret [] Absent("no secret memory");
-    process_mrelease __NR_process_mrelease [] Absent("no pidfds yet");
+    process_mrelease __NR_process_mrelease [] Absent("a process that is killed gives its memory back at once");
     futex_waitv __NR_futex_waitv [] Absent("futex is there");
     set_mempolicy_home_node __NR_set_mempolicy_home_node [Pointer Len Int Flags] Partial("areas have no policies of their own") => mempolicy::sys_set_mempolicy_home_node;
     cachestat __NR_cachestat [] Absent("newer than the Linux release that uname shows");

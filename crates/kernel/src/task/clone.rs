@@ -8,8 +8,11 @@ use lg_abi::{Errno, SigStack, Signal};
 
 use super::{Process, Task, TaskState, Tid, WaitQueue};
 use crate::Kernel;
+use crate::fs::anon::new_anon;
+use crate::fs::pidfd::PidFd;
 use crate::mm::UserMemory;
 use crate::signal::Pending;
+use crate::vfs::OnExec;
 
 /// What clone(2) asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,6 +25,8 @@ pub struct CloneRequest {
     pub stack: u64,
     /// Where to store the child's number in the parent (CLONE_PARENT_SETTID).
     pub parent_tid: u64,
+    /// Where to store a descriptor of the child in the parent (CLONE_PIDFD).
+    pub pidfd: u64,
     /// Where to store, or clear at the end, the child's number in the child.
     pub child_tid: u64,
     /// The child's FS base (CLONE_SETTLS).
@@ -36,6 +41,7 @@ const THREAD: u64 = linux::CLONE_THREAD as u64;
 const VFORK: u64 = linux::CLONE_VFORK as u64;
 const PARENT: u64 = linux::CLONE_PARENT as u64;
 const SETTLS: u64 = linux::CLONE_SETTLS as u64;
+const PIDFD: u64 = linux::CLONE_PIDFD as u64;
 const PARENT_SETTID: u64 = linux::CLONE_PARENT_SETTID as u64;
 const CHILD_SETTID: u64 = linux::CLONE_CHILD_SETTID as u64;
 const CHILD_CLEARTID: u64 = linux::CLONE_CHILD_CLEARTID as u64;
@@ -56,6 +62,7 @@ const KNOWN: u64 = VM
     | VFORK
     | PARENT
     | SETTLS
+    | PIDFD
     | PARENT_SETTID
     | CHILD_SETTID
     | CHILD_CLEARTID
@@ -98,6 +105,8 @@ impl Kernel {
             || (has(THREAD) && !has(SIGHAND))
             || (has(SIGHAND) && !has(VM))
             || (has(CLEAR_SIGHAND) && has(SIGHAND))
+            || (has(PIDFD) && (has(THREAD) || has(linux::CLONE_DETACHED as u64)))
+            || (has(PIDFD) && has(PARENT_SETTID) && request.pidfd == request.parent_tid)
             || request.exit_signal > u64::from(Signal::MAX)
         {
             return Err(Errno::EINVAL);
@@ -186,6 +195,10 @@ impl Kernel {
             // As on Linux, a bad address is the child's misfortune, not an error of the call.
             let _ = UserMemory::new(&child.mm).copy_out(request.child_tid, &tid.0);
         }
+        let ended = WaitQueue::new();
+        if has(PIDFD) {
+            self.give_pidfd(task, PidFd::new(tid, &ended), request.pidfd)?;
+        }
         let process = self.processes.get_mut(&tgid).ok_or(Errno::ESRCH)?;
         if has(THREAD) {
             process.threads.push(tid);
@@ -199,6 +212,7 @@ impl Kernel {
                 exe: process.exe.clone(),
                 dumpable: process.dumpable,
                 oom: process.oom.clone(),
+                ended,
                 ..Process::new(tid, tgid, process.rlimits.clone(), started_ns)
             };
             self.processes.insert(tid, new);
@@ -207,5 +221,20 @@ impl Kernel {
         self.stats.tasks_created += 1;
         self.run_queue.push(tid);
         Ok(tid)
+    }
+
+    /// Gives the parent a descriptor of the child that is being made, and stores its number at `addr`.
+    ///
+    /// Errors: EMFILE, ENFILE, EFAULT.
+    fn give_pidfd(&self, parent: &Task, file: Rc<PidFd>, addr: u64) -> Result<(), Errno> {
+        let description = new_anon(&self.fs_context(parent), file, "[pidfd]", linux::O_RDWR)?;
+        let process = self.processes.get(&parent.tgid).ok_or(Errno::ESRCH)?;
+        let limit = process.rlimits.current(linux::RLIMIT_NOFILE);
+        let fd = parent.fds.borrow_mut().insert(description, OnExec::Close, limit)?;
+        let stored = UserMemory::new(&parent.mm).copy_out(addr, &fd);
+        if stored.is_err() {
+            parent.fds.borrow_mut().remove(u64::from(fd))?;
+        }
+        stored
     }
 }

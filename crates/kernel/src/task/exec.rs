@@ -211,8 +211,11 @@ impl Kernel {
         if let Some(done) = task.vfork_done.take() {
             done.wake_all();
         }
+        task.pending.discard_timers();
         let tgid = task.tgid;
+        self.drop_posix_timers(tgid);
         if let Some(process) = self.processes.get_mut(&tgid) {
+            process.pending.discard_timers();
             process.exe = Some(exe.clone());
             process.has_execed = true;
             process.dumpable = 1;

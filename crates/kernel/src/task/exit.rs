@@ -187,6 +187,7 @@ impl Kernel {
             self.vfs.ptys().leader_ended(tgid.0);
         }
         self.undo_semaphores(tgid);
+        self.drop_posix_timers(tgid);
         self.adopt_children_of(tgid);
         if self.main == Some(tgid) {
             self.end = Some(End::Exited(status));

@@ -8,7 +8,7 @@ use lg_abi::raw::general as linux;
 
 use super::{ExitStatus, Tid, WaitQueue};
 use crate::signal::Pending;
-use crate::time::IntervalTimers;
+use crate::time::{IntervalTimers, PosixTimers};
 use crate::vfs::Path;
 
 /// Whether a process lives.
@@ -137,6 +137,8 @@ pub struct Process {
     pub rlimits: Rlimits,
     /// Its interval timers.
     pub timers: IntervalTimers,
+    /// Its POSIX timers.
+    pub posix_timers: PosixTimers,
     /// The program it runs.
     pub exe: Option<Path>,
     /// What it used, without its living threads' processor time.
@@ -189,6 +191,7 @@ impl Process {
             stopped: false,
             rlimits,
             timers: IntervalTimers::default(),
+            posix_timers: PosixTimers::default(),
             exe: None,
             used: ResourceUse::default(),
             children_used: ResourceUse::default(),

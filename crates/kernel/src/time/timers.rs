@@ -11,6 +11,8 @@ pub enum Timer {
     Sleep(Tid),
     /// The ITIMER_REAL of this process expires.
     Real(Tid),
+    /// The POSIX timer of that number of this process expires.
+    Posix(Tid, i32),
 }
 
 /// All that is to happen, earliest first. Times are on the sandbox's CLOCK_MONOTONIC in ns.

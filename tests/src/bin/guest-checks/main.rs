@@ -21,7 +21,9 @@ mod memory;
 mod mqueue;
 mod names;
 mod packets;
+mod pidfds;
 mod pipes;
+mod posix_timers;
 mod process;
 mod procfs;
 mod residence;
@@ -70,6 +72,7 @@ const GROUPS: &[&[Check]] = &[
     names::CHECKS,
     descriptors::CHECKS,
     pipes::CHECKS,
+    pidfds::CHECKS,
     process::CHECKS,
     exec::CHECKS,
     signals::CHECKS,
@@ -79,6 +82,7 @@ const GROUPS: &[&[Check]] = &[
     memory::CHECKS,
     threads::CHECKS,
     time::CHECKS,
+    posix_timers::CHECKS,
     events::CHECKS,
     identity::CHECKS,
     cpu::CHECKS,

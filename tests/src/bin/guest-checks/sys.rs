@@ -209,6 +209,20 @@ pub fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Computes until `holds` does, for ten seconds at most, and says whether it does.
+pub fn eventually_busy(mut holds: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !holds() {
+        if start.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        (0..10_000u64).for_each(|number| {
+            std::hint::black_box(number);
+        });
+    }
+    true
+}
+
 /// Puts the process into the state that checks expect, whatever it inherited.
 pub fn start_afresh() {
     // SAFETY: no handler is involved, and umask takes any number.
