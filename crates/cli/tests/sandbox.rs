@@ -284,6 +284,37 @@ fn a_guest_that_takes_without_end_meets_its_limits() {
 }
 
 #[test]
+fn the_process_that_linux_would_choose_dies_when_memory_is_used_up() {
+    needs_kvm!();
+    // A small process lives on beside one that takes all, unless it has volunteered.
+    let script = "import os, signal, sys
+hold, let_go = os.pipe()
+ready, say = os.pipe()
+small = os.fork()
+if small == 0:
+    os.close(let_go)
+    with open('/proc/self/oom_score_adj', 'w') as f: f.write(sys.argv[1])
+    os.write(say, b'x')
+    os.read(hold, 1)
+    os._exit(5)
+os.close(hold)
+os.read(ready, 1)
+big = os.fork()
+if big == 0:
+    os.close(let_go)
+    blocks = []
+    while True: blocks.append(bytearray(b'x' * (4 << 20)))
+big = os.waitpid(big, 0)[1]
+os.close(let_go)
+print(big, os.waitpid(small, 0)[1])";
+    for (adjust, expected) in [("0", "9 1280\n"), ("-1000", "9 1280\n"), ("1000", "9 9\n")] {
+        let output = run(&["--memory", "128M", "--timeout", "60s", "--", "python3", "-c", script, adjust]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{adjust}: {output:?}");
+        assert_eq!(output.status.code(), Some(0), "{adjust}");
+    }
+}
+
+#[test]
 fn statistics_are_written_where_they_were_asked_for() {
     needs_kvm!();
     let stderr = check(&["--stats", "--", "true"], 0, "");
