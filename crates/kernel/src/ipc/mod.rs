@@ -97,3 +97,6 @@ impl Default for Ipc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,17 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::OomAdjust;
+
+    #[test]
+    fn a_process_weighs_what_it_uses_and_its_adjustment() {
+        let weight = |score| OomAdjust { score, least: 0 }.weight(100, 1000);
+        assert_eq!(weight(0), Some(100));
+        assert_eq!(weight(500), Some(600));
+        assert_eq!(weight(-999), Some(-899));
+        assert_eq!(weight(OomAdjust::NEVER), None);
+    }
+}
