@@ -85,7 +85,7 @@ impl StressNg {
             Side::Sandbox => {
                 let mut command = Command::new(&self.luminaguard);
                 command
-                    .args(["run", "--memory", "1G", "--workdir", "/tmp"])
+                    .args(["run", "--memory", "2G", "--workdir", "/tmp"])
                     .args(["--user", &format!("{NOBODY}:{NOBODY}")])
                     .args(["--timeout", &format!("{}s", self.file.limit_s), "--", PROGRAM]);
                 (command, Path::new("/tmp"))
