@@ -1,0 +1,205 @@
+//! `luminaguard run -t` on a terminal: each test makes a pseudo-terminal, types at it, and reads what it shows.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+/// How long anything may take that must come about.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal with a program at it, whose screen is kept.
+struct Session {
+    keys: File,
+    slave: OwnedFd,
+    shown: Receiver<Vec<u8>>,
+    screen: String,
+    /// How much of the screen was waited for already.
+    seen: usize,
+    child: Child,
+}
+
+impl Session {
+    /// Runs a command with `luminaguard run -t`; `None`, said loudly, where it cannot run.
+    fn start(command: &[&str]) -> Option<Session> {
+        let has = |program: &&str| {
+            ["/bin", "/usr/bin"].iter().any(|directory| Path::new(directory).join(program).exists())
+        };
+        if !Path::new("/dev/kvm").exists() || !command.first().is_some_and(has) {
+            eprintln!("SKIPPED: there is no /dev/kvm or no {command:?} on this machine");
+            return None;
+        }
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let open = || {
+            File::options().read(true).write(true).open(name.to_str().unwrap()).map(OwnedFd::from).unwrap()
+        };
+        let slave = open();
+        tcsetwinsize(&slave, size(30, 100)).unwrap();
+        let mut luminaguard = Command::new(env!("CARGO_BIN_EXE_luminaguard"));
+        luminaguard.args(["run", "-t", "--timeout", "60s", "--"]).args(command).env("TERM", "xterm");
+        let child = luminaguard
+            .stdin(Stdio::from(open()))
+            .stdout(Stdio::from(open()))
+            .stderr(Stdio::from(open()))
+            .spawn()
+            .unwrap();
+        let keys = File::from(master);
+        let mut output = keys.try_clone().unwrap();
+        let (sender, shown) = channel();
+        // It ends with the test, at the latest when the last slave is closed.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if sender.send(bytes[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Some(Session { keys, slave, shown, screen: String::new(), seen: 0, child })
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).unwrap();
+    }
+
+    /// Waits until a text is shown that was not waited for before.
+    fn expect(&mut self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.screen[self.seen..].find(text) {
+                self.seen += at + text.len();
+                return;
+            }
+            match self.shown.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.screen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("{text:?} was not shown after {:?}", &self.screen),
+            }
+        }
+    }
+
+    /// Waits for the end of the command.
+    fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end: {:?}", self.screen);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // One that has ended can not be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+#[test]
+fn a_shell_in_a_terminal_has_job_control() {
+    let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
+    shell.press(b"stty size; tty; sleep 100 & jobs\r");
+    shell.expect("30 100\r\n/dev/pts/0\r\n");
+    shell.expect("Running");
+    shell.press(b"fg\r");
+    shell.expect("sleep 100\r\n");
+    shell.press(b"\x1a");
+    shell.expect("Stopped");
+    shell.press(b"bg\r");
+    shell.expect("sleep 100 &\r\n");
+    shell.press(b"kill %1; wait\r");
+    shell.expect("Terminated");
+    shell.press(b"cat; echo caught=$?\r");
+    shell.expect("caught=$?\r\n");
+    shell.press(b"lines come back\r");
+    shell.expect("back\r\nlines come back\r\n");
+    shell.press(b"\x03");
+    shell.expect("^C");
+    shell.press(b"exit 7\r");
+    shell.expect("exit");
+    assert_eq!(shell.end().code(), Some(7));
+}
+
+#[test]
+fn another_size_reaches_the_program() {
+    let Some(mut shell) = Session::start(&[
+        "bash",
+        "--norc",
+        "-c",
+        "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done",
+    ]) else {
+        return;
+    };
+    shell.expect("ready");
+    // It tells this process, which is not at this terminal, by hand.
+    tcsetwinsize(&shell.slave, size(50, 132)).unwrap();
+    let pid = rustix::process::Pid::from_raw(shell.child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::WINCH).unwrap();
+    shell.expect("50 132");
+    shell.press(b"\x03");
+    assert_eq!(shell.end().code(), Some(130));
+}
+
+#[test]
+fn the_terminal_gets_its_settings_back_at_every_end() {
+    for (command, keys, status) in [
+        ("echo ready; read line; exit 3", &b"\r"[..], 3),
+        ("echo ready; kill -KILL $$", b"", 137),
+        ("echo ready; sleep 100", b"\x03", 130),
+    ] {
+        let Some(mut shell) = Session::start(&["bash", "--norc", "-c", command]) else { return };
+        shell.expect("ready");
+        shell.press(keys);
+        assert_eq!(shell.end().code(), Some(status), "{command}");
+        let after = tcgetattr(&shell.slave).unwrap().local_modes;
+        assert!(
+            after.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG),
+            "{command}: {after:?}"
+        );
+    }
+}
+
+#[test]
+fn an_editor_saves_a_file() {
+    let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
+    if !Path::new("/usr/bin/vi").exists() {
+        eprintln!("SKIPPED: there is no vi on this machine");
+        return;
+    }
+    shell.press(b"vi -u NONE /tmp/note; wc -c < /tmp/note; cat /tmp/note; exit\r");
+    shell.expect("/tmp/note\"");
+    shell.press(b"ihello from vi\x1b:wq\r");
+    shell.expect("14\r\nhello from vi\r\n");
+    assert_eq!(shell.end().code(), Some(0));
+}
+
+#[test]
+fn without_a_terminal_it_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_luminaguard"))
+        .args(["run", "-t", "--", "true"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        message,
+        "luminaguard: --tty needs a terminal as standard input: leave it out, or run this in a terminal\n"
+    );
+}
