@@ -11,7 +11,7 @@ use crate::Kernel;
 use crate::fs::pty::Recipient;
 use crate::limits::Limit;
 use crate::mm::MemoryFault;
-use crate::signal::SignalTarget;
+use crate::signal::{SignalTarget, floating_point_code};
 use crate::task::{ExitStatus, Interest, Rlimits, SLICE_NS, Sleep, Sleeper, TaskState, Tid, Wait};
 use crate::time::{Timer, thread_cpu_ns};
 
@@ -223,12 +223,15 @@ impl Kernel {
     }
 
     fn exception(&mut self, tid: Tid, vector: Vector, error_code: u64) {
-        let Some(task) = self.tasks.get(&tid) else { return };
+        let Some(task) = self.tasks.get_mut(&tid) else { return };
         let rip = task.context.regs.rip;
         let info = match vector {
             Vector::DIVIDE_ERROR => SigInfo::from_fault(Signal::SIGFPE, linux::FPE_INTDIV as i32, rip),
             Vector::X87_FLOATING_POINT | Vector::SIMD_FLOATING_POINT => {
-                SigInfo::from_fault(Signal::SIGFPE, linux::FPE_FLTINV as i32, rip)
+                // A state that can not be had tells nothing; the failure shows again at the next switch.
+                let _ = self.machine.borrow_mut().sync(&mut task.context);
+                let code = floating_point_code(&task.context.fpu, vector);
+                SigInfo::from_fault(Signal::SIGFPE, code as i32, rip)
             }
             Vector::DEBUG => SigInfo::from_fault(Signal::SIGTRAP, linux::TRAP_TRACE as i32, rip),
             Vector::BREAKPOINT => SigInfo::new(Signal::SIGTRAP, SigInfo::SI_KERNEL),

@@ -5,11 +5,13 @@
 
 mod actions;
 mod deliver;
+mod float;
 mod frame;
 mod pending;
 mod send;
 
 pub use actions::{DefaultAction, Disposition, SignalActions};
+pub(crate) use float::floating_point_code;
 pub(crate) use frame::on_alt_stack;
 pub use pending::Pending;
 pub use send::{Sent, SignalTarget};
