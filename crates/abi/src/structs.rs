@@ -135,6 +135,12 @@ user_structs! {
     /// `struct epoll_event` (epoll_ctl(2)), which is packed: two words hold `data`.
     EpollEvent, 12 { events: u32, data_low: u32, data_high: u32 }
 
+    /// `struct sched_attr` (sched_setattr(2)), all versions to date.
+    SchedAttr, 56 {
+        size: u32, policy: u32, flags: u64, nice: i32, priority: u32, runtime: u64, deadline: u64, period: u64,
+        util_min: u32, util_max: u32,
+    }
+
     /// `struct clone_args` (clone3(2)), all versions to date.
     CloneArgs, 88 {
         flags: u64, pidfd: u64, child_tid: u64, parent_tid: u64, exit_signal: u64, stack: u64,

@@ -17,8 +17,8 @@ use crate::run::End;
 use crate::signal::{Pending, SignalActions};
 use crate::stats::Stats;
 use crate::task::{
-    Credentials, ExecRequest, ExitStatus, MemoryPolicy, Process, ReadyList, Rlimits, RunQueue, Stop, Task,
-    TaskState, Tid, WaitQueue,
+    Credentials, ExecRequest, ExitStatus, MemoryPolicy, Process, ReadyList, Rlimits, RunQueue, Settings,
+    Stop, Task, TaskState, Tid, WaitQueue,
 };
 use crate::time::{Clock, MAX_POSIX_TIMERS, Timers};
 use crate::vfs::{FdTable, Final, FsContext, FsState, Inode, Quota, Vfs, close_removed};
@@ -206,6 +206,7 @@ impl Kernel {
             comm: Vec::new(),
             vfork_done: None,
             cpu_ns: 0,
+            settings: Settings::default(),
             parent_death_signal: 0,
             memory_policy: MemoryPolicy::default(),
             leaving: None,

@@ -93,6 +93,7 @@ impl ProcSource for Kernel {
             Life::Alive => {
                 let (_, task) = self.living(pid)?;
                 facts.state = state_of(task);
+                facts.nice = task.settings.nice;
                 facts.utime_ns += process
                     .threads
                     .iter()
@@ -156,8 +157,15 @@ impl ProcSource for Kernel {
             uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
             gids: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
             groups: creds.groups.clone(),
-            capabilities: [0, creds.permitted, creds.effective, Credentials::ALL_CAPABILITIES, 0],
+            capabilities: [
+                creds.inheritable,
+                creds.permitted,
+                creds.effective,
+                creds.bounding,
+                creds.ambient,
+            ],
             no_new_privs: creds.no_new_privs,
+            personality: task.settings.personality,
             pending: task.pending.set().0,
             blocked: task.mask.0,
             utime_ns: task.cpu_ns,

@@ -6,14 +6,17 @@ use lg_abi::raw::general as linux;
 use lg_abi::{CapData, CapHeader, Errno};
 
 use super::Ctx;
-use crate::task::{Credentials, SysResult};
+use crate::task::{Credentials, SysResult, Tid};
 
 const UNCHANGED: u32 = u32::MAX;
 
 /// Most supplementary groups (Linux's NGROUPS_MAX).
 const MAX_GROUPS: u64 = 65_536;
 
-fn change(ctx: &mut Ctx<'_>, edit: impl FnOnce(&mut Credentials) -> Result<(), Errno>) -> SysResult {
+pub(super) fn change(
+    ctx: &mut Ctx<'_>,
+    edit: impl FnOnce(&mut Credentials) -> Result<(), Errno>,
+) -> SysResult {
     let mut creds = (*ctx.task().creds).clone();
     edit(&mut creds)?;
     creds.follow_user_change(&ctx.task().creds);
@@ -203,10 +206,11 @@ pub(super) fn sys_setgroups(ctx: &mut Ctx<'_>, [size, list, ..]: [u64; 6]) -> Sy
 
 const CAPABILITY_VERSIONS: [(u32, usize); 3] = [(0x1998_0330, 1), (0x2007_1026, 2), (0x2008_0522, 2)];
 
-fn capability_words(ctx: &Ctx<'_>, header: u64) -> Result<usize, Errno> {
+/// Returns how many words the sets have, and the thread that is asked about; 0 for the caller.
+fn capability_header(ctx: &Ctx<'_>, header: u64) -> Result<(usize, i32), Errno> {
     let head: CapHeader = ctx.copy_in(header)?;
     match CAPABILITY_VERSIONS.iter().find(|(version, _)| *version == head.version) {
-        Some((_, words)) => Ok(*words),
+        Some((_, words)) => Ok((*words, head.pid)),
         None => {
             ctx.copy_out(header, &CapHeader { version: 0x2008_0522, ..head })?;
             Err(Errno::EINVAL)
@@ -215,34 +219,54 @@ fn capability_words(ctx: &Ctx<'_>, header: u64) -> Result<usize, Errno> {
 }
 
 pub(super) fn sys_capget(ctx: &mut Ctx<'_>, [header, data, ..]: [u64; 6]) -> SysResult {
-    let words = match capability_words(ctx, header) {
+    let (words, pid) = match capability_header(ctx, header) {
         // Without room for an answer this asks for the version.
         Err(Errno::EINVAL) if data == 0 => return Ok(0),
-        words => words?,
+        header => header?,
     };
-    let creds = ctx.task().creds.clone();
+    let tid = match u32::try_from(pid).map_err(|_| Errno::EINVAL)? {
+        0 => ctx.tid,
+        pid => Tid(pid),
+    };
+    let creds = ctx.kernel.tasks.get(&tid).ok_or(Errno::ESRCH)?.creds.clone();
+    if data == 0 {
+        return Ok(0);
+    }
     for word in 0..words {
         let bits = |set: u64| (set >> (32 * word)) as u32;
         let (effective, permitted) = (bits(creds.effective), bits(creds.permitted));
-        let value = CapData { effective, permitted, inheritable: 0 };
+        let value = CapData { effective, permitted, inheritable: bits(creds.inheritable) };
         ctx.copy_out(data.wrapping_add((word * size_of::<CapData>()) as u64), &value)?;
     }
     Ok(0)
 }
 
 pub(super) fn sys_capset(ctx: &mut Ctx<'_>, [header, data, ..]: [u64; 6]) -> SysResult {
-    let words = capability_words(ctx, header)?;
-    let (mut effective, mut permitted) = (0, 0);
+    let (words, pid) = capability_header(ctx, header)?;
+    if pid != 0 && pid as u32 != ctx.tid.0 {
+        return Err(Errno::EPERM.into());
+    }
+    let (mut effective, mut permitted, mut inheritable) = (0, 0, 0);
     for word in 0..words {
         let value: CapData = ctx.copy_in(data.wrapping_add((word * size_of::<CapData>()) as u64))?;
         effective |= u64::from(value.effective) << (32 * word);
         permitted |= u64::from(value.permitted) << (32 * word);
+        inheritable |= u64::from(value.inheritable) << (32 * word);
     }
+    // Bits beyond the last capability are ignored.
+    let known = Credentials::ALL_CAPABILITIES;
+    let (effective, permitted, inheritable) = (effective & known, permitted & known, inheritable & known);
     change(ctx, |creds| {
-        if permitted & !creds.permitted != 0 || effective & !permitted != 0 {
+        let may_inherit_more = creds.has_capability(linux::CAP_SETPCAP);
+        if permitted & !creds.permitted != 0
+            || effective & !permitted != 0
+            || inheritable & !(creds.inheritable | creds.bounding) != 0
+            || (!may_inherit_more && inheritable & !(creds.inheritable | creds.permitted) != 0)
+        {
             return Err(Errno::EPERM);
         }
-        (creds.effective, creds.permitted) = (effective, permitted);
+        (creds.effective, creds.permitted, creds.inheritable) = (effective, permitted, inheritable);
+        creds.ambient &= permitted & inheritable;
         Ok(())
     })
 }

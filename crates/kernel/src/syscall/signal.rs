@@ -104,6 +104,12 @@ pub(super) fn sys_rt_sigtimedwait(ctx: &mut Ctx<'_>, [set, info, timeout, len, .
     ctx.block(Wait::on([arrived]).until(deadline_ns).interruptible())
 }
 
+/// Linux makes a sleep that a stop has interrupted go on under this number. Here the call itself is made again, so
+/// there is never one to go on with.
+pub(super) fn sys_restart_syscall(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
+    Err(Errno::EINTR.into())
+}
+
 pub(super) fn sys_kill(ctx: &mut Ctx<'_>, [pid, signal, ..]: [u64; 6]) -> SysResult {
     let signal = signal_or_none(signal)?;
     ctx.kernel.kill(ctx.tid, pid as i32, signal)?;

@@ -1,7 +1,6 @@
-//! The system and the process's settings: uname, sysinfo, limits, prctl, arch_prctl.
+//! The system and the process's settings: uname, sysinfo, limits, personality, arch_prctl.
 
 use lg_abi::raw::general as linux;
-use lg_abi::raw::prctl;
 use lg_abi::{Errno, Rlimit, Sysinfo, Utsname};
 use lg_platform::{PAGE_SIZE, USER_END};
 
@@ -16,6 +15,11 @@ pub const RELEASE: &str = "6.1.0-luminaguard";
 /// `uname -v`
 pub const VERSION: &str = "#1 LuminaGuard";
 
+/// The part of a persona that is not flags, and the persona of 32-bit programs, to whom uname(2) shows another
+/// machine (personality(2)).
+const PERSONALITY_MASK: u32 = 0xff;
+const PER_LINUX32: u32 = 0x08;
+
 pub(super) fn sys_uname(ctx: &mut Ctx<'_>, [to, ..]: [u64; 6]) -> SysResult {
     let field = |text: &[u8]| {
         let mut field = [0; 65];
@@ -23,12 +27,13 @@ pub(super) fn sys_uname(ctx: &mut Ctx<'_>, [to, ..]: [u64; 6]) -> SysResult {
         field[..len].copy_from_slice(&text[..len]);
         field
     };
+    let is_32_bit = ctx.task().settings.personality & PERSONALITY_MASK == PER_LINUX32;
     let name = Utsname {
         sysname: field(b"Linux"),
         nodename: field(&ctx.kernel.hostname),
         release: field(RELEASE.as_bytes()),
         version: field(VERSION.as_bytes()),
-        machine: field(b"x86_64"),
+        machine: field(if is_32_bit { b"i686" } else { b"x86_64" }),
         domainname: field(b"(none)"),
     };
     ctx.copy_out(to, &name)?;
@@ -156,78 +161,12 @@ pub(super) fn sys_arch_prctl(ctx: &mut Ctx<'_>, [code, addr, ..]: [u64; 6]) -> S
     Ok(0)
 }
 
-pub(super) fn sys_prctl(ctx: &mut Ctx<'_>, [option, arg, arg3, arg4, arg5, _]: [u64; 6]) -> SysResult {
-    match option as u32 {
-        prctl::PR_SET_NAME => {
-            let mut name = ctx.user().read_string(arg, 16).or_else(|errno| match errno {
-                Errno::ENAMETOOLONG => {
-                    let mut name = vec![0; 15];
-                    ctx.read_bytes(arg, &mut name).map(|()| name)
-                }
-                other => Err(other),
-            })?;
-            name.truncate(15);
-            ctx.task_mut().comm = name;
-            Ok(0)
-        }
-        prctl::PR_GET_NAME => {
-            let mut name = [0; 16];
-            let comm = &ctx.task().comm;
-            let len = comm.len().min(15);
-            name[..len].copy_from_slice(&comm[..len]);
-            ctx.write_bytes(arg, &name)?;
-            Ok(0)
-        }
-        prctl::PR_SET_PDEATHSIG => {
-            if arg > u64::from(lg_abi::Signal::MAX) {
-                return Err(Errno::EINVAL.into());
-            }
-            ctx.task_mut().parent_death_signal = arg as u32;
-            Ok(0)
-        }
-        prctl::PR_GET_PDEATHSIG => {
-            let signal = ctx.task().parent_death_signal;
-            ctx.copy_out(arg, &signal)?;
-            Ok(0)
-        }
-        prctl::PR_GET_DUMPABLE => Ok(u64::from(ctx.process().dumpable)),
-        prctl::PR_SET_DUMPABLE => {
-            if arg > 1 {
-                return Err(Errno::EINVAL.into());
-            }
-            ctx.process_mut().dumpable = arg as u32;
-            Ok(0)
-        }
-        prctl::PR_SET_NO_NEW_PRIVS => {
-            if arg != 1 || arg3 | arg4 | arg5 != 0 {
-                return Err(Errno::EINVAL.into());
-            }
-            let mut creds = (*ctx.task().creds).clone();
-            creds.no_new_privs = true;
-            ctx.task_mut().creds = std::rc::Rc::new(creds);
-            Ok(0)
-        }
-        prctl::PR_GET_NO_NEW_PRIVS => Ok(u64::from(ctx.task().creds.no_new_privs)),
-        prctl::PR_SET_CHILD_SUBREAPER => {
-            ctx.process_mut().is_subreaper = arg != 0;
-            Ok(0)
-        }
-        prctl::PR_GET_CHILD_SUBREAPER => {
-            let value = u32::from(ctx.process().is_subreaper);
-            ctx.copy_out(arg, &value)?;
-            Ok(0)
-        }
-        prctl::PR_CAPBSET_READ => {
-            if arg < 41 {
-                Ok(1)
-            } else {
-                Err(Errno::EINVAL.into())
-            }
-        }
-        prctl::PR_GET_KEEPCAPS | prctl::PR_GET_TIMERSLACK => {
-            Ok(50_000 * u64::from(option as u32 == prctl::PR_GET_TIMERSLACK))
-        }
-        prctl::PR_SET_TIMERSLACK | prctl::PR_SET_VMA => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
+pub(super) fn sys_personality(ctx: &mut Ctx<'_>, [persona, ..]: [u64; 6]) -> SysResult {
+    let settings = &mut ctx.task_mut().settings;
+    let before = settings.personality;
+    // All bits set only asks.
+    if persona as u32 != u32::MAX {
+        settings.personality = persona as u32;
     }
+    Ok(u64::from(before))
 }

@@ -4,8 +4,9 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, lock, memory, mempolicy, message, mqueue, path, pidfd, poll,
-    process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time, timer, xattr,
+    event, exec, fd, futex, identity, io, ipc, kcmp, lock, memory, mempolicy, message, mqueue, path, pidfd,
+    poll, prctl, priority, process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time,
+    timer, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -209,7 +210,7 @@ table! {
     setfsgid __NR_setfsgid [] Full => identity::sys_setfsgid;
     getsid __NR_getsid [Int] Full => process::sys_getsid;
     capget __NR_capget [] Full => identity::sys_capget;
-    capset __NR_capset [] Partial("capabilities follow from the user; dropping some has no effect") => identity::sys_capset;
+    capset __NR_capset [Pointer Pointer] Full => identity::sys_capset;
     rt_sigpending __NR_rt_sigpending [] Full => signal::sys_rt_sigpending;
     rt_sigtimedwait __NR_rt_sigtimedwait [Pointer Pointer Pointer Len] Full => signal::sys_rt_sigtimedwait;
     rt_sigqueueinfo __NR_rt_sigqueueinfo [] Full => signal::sys_rt_sigqueueinfo;
@@ -218,16 +219,16 @@ table! {
     utime __NR_utime [] Full => stat::sys_utime;
     mknod __NR_mknod [] Full => path::sys_mknod;
     uselib __NR_uselib [] Absent("obsolete; absent in Linux too");
-    personality __NR_personality [] Absent("there is one personality");
+    personality __NR_personality [Flags] Partial("kept and told; ADDR_NO_RANDOMIZE and the machine name of PER_LINUX32 have an effect, other flags none") => system::sys_personality;
     ustat __NR_ustat [] Absent("obsolete; absent in Linux too");
     statfs __NR_statfs [Path Pointer] Full => stat::sys_statfs;
     fstatfs __NR_fstatfs [Fd Pointer] Full => stat::sys_fstatfs;
     sysfs __NR_sysfs [] Absent("obsolete; absent in Linux too");
-    getpriority __NR_getpriority [] Partial("always nice 0") => schedule::sys_getpriority;
-    setpriority __NR_setpriority [] Partial("accepted without effect") => schedule::sys_setpriority;
+    getpriority __NR_getpriority [Int Int] Full => priority::sys_getpriority;
+    setpriority __NR_setpriority [Int Int Int] Partial("kept and told; every task gets the same turns") => priority::sys_setpriority;
     sched_setparam __NR_sched_setparam [] Full => schedule::sys_sched_setparam;
     sched_getparam __NR_sched_getparam [] Full => schedule::sys_sched_getparam;
-    sched_setscheduler __NR_sched_setscheduler [] Partial("SCHED_OTHER, SCHED_BATCH and SCHED_IDLE, which are all the same here") => schedule::sys_sched_setscheduler;
+    sched_setscheduler __NR_sched_setscheduler [Int Int Pointer] Partial("SCHED_OTHER, SCHED_BATCH and SCHED_IDLE, which are kept and all the same here; no real-time policies (EPERM)") => schedule::sys_sched_setscheduler;
     sched_getscheduler __NR_sched_getscheduler [] Full => schedule::sys_sched_getscheduler;
     sched_get_priority_max __NR_sched_get_priority_max [] Full => schedule::sys_sched_get_priority_max;
     sched_get_priority_min __NR_sched_get_priority_min [] Full => schedule::sys_sched_get_priority_min;
@@ -240,7 +241,7 @@ table! {
     modify_ldt __NR_modify_ldt [] Absent("obsolete; absent in Linux too");
     pivot_root __NR_pivot_root [] Absent("mounts are fixed when the sandbox starts");
     _sysctl __NR__sysctl [] Absent("obsolete; absent in Linux too");
-    prctl __NR_prctl [Int Flags Flags] Partial("names, dumpable, no_new_privs, subreaper, parent death signal, capability bounds") => system::sys_prctl;
+    prctl __NR_prctl [Int Flags Flags] Partial("names, dumpable, no_new_privs, subreaper, parent death signal, capability sets, securebits, timer slack, huge pages, TSC; names of memory areas are checked and not shown; no seccomp, no speculation control") => prctl::sys_prctl;
     arch_prctl __NR_arch_prctl [Flags Pointer] Partial("FS and GS bases only") => system::sys_arch_prctl;
     adjtimex __NR_adjtimex [] Absent("belongs to the host");
     setrlimit __NR_setrlimit [Int Pointer] Full => system::sys_setrlimit;
@@ -302,7 +303,7 @@ table! {
     remap_file_pages __NR_remap_file_pages [] Absent("obsolete; absent in Linux too");
     getdents64 __NR_getdents64 [Fd Pointer Len] Full => path::sys_getdents64;
     set_tid_address __NR_set_tid_address [Pointer] Full => process::sys_set_tid_address;
-    restart_syscall __NR_restart_syscall [] Absent("no call is made again under this number");
+    restart_syscall __NR_restart_syscall [] Full => signal::sys_restart_syscall;
     semtimedop __NR_semtimedop [Int Pointer Int Pointer] Partial("as semop") => ipc::sys_semtimedop;
     fadvise64 __NR_fadvise64 [Fd Len Len Int] Full => fd::sys_fadvise64;
     timer_create __NR_timer_create [Int Pointer Pointer] Partial("timers of processor time are checked at the end of a time slice; no clocks of other threads and processes") => timer::sys_timer_create;
@@ -334,8 +335,8 @@ table! {
     add_key __NR_add_key [] Absent("no keyrings");
     request_key __NR_request_key [] Absent("no keyrings");
     keyctl __NR_keyctl [] Absent("no keyrings");
-    ioprio_set __NR_ioprio_set [] Absent("no I/O priorities");
-    ioprio_get __NR_ioprio_get [] Absent("no I/O priorities");
+    ioprio_set __NR_ioprio_set [Int Int Flags] Partial("kept and told") => priority::sys_ioprio_set;
+    ioprio_get __NR_ioprio_get [Int Int] Full => priority::sys_ioprio_get;
     inotify_init __NR_inotify_init [] Absent("no inotify yet");
     inotify_add_watch __NR_inotify_add_watch [] Absent("no inotify yet");
     inotify_rm_watch __NR_inotify_rm_watch [] Absent("no inotify yet");
@@ -395,10 +396,10 @@ table! {
     getcpu __NR_getcpu [] Full => schedule::sys_getcpu;
     process_vm_readv __NR_process_vm_readv [] Absent("no tracing");
     process_vm_writev __NR_process_vm_writev [] Absent("no tracing");
-    kcmp __NR_kcmp [] Absent("no tracing");
+    kcmp __NR_kcmp [Int Int Int Len Len] Partial("no KCMP_EPOLL_TFD (EOPNOTSUPP)") => kcmp::sys_kcmp;
     finit_module __NR_finit_module [] Absent("belongs to the host");
-    sched_setattr __NR_sched_setattr [] Absent("no scheduling attributes; sched_setscheduler is there");
-    sched_getattr __NR_sched_getattr [] Absent("no scheduling attributes; sched_setscheduler is there");
+    sched_setattr __NR_sched_setattr [Int Pointer Flags] Partial("as sched_setscheduler and setpriority; no SCHED_DEADLINE (EPERM), no utilization clamping (EOPNOTSUPP)") => schedule::sys_sched_setattr;
+    sched_getattr __NR_sched_getattr [Int Pointer Int Flags] Full => schedule::sys_sched_getattr;
     renameat2 __NR_renameat2 [Fd Path Fd Path Flags] Full => path::sys_renameat2;
     seccomp __NR_seccomp [] Absent("no seccomp inside a sandbox yet");
     getrandom __NR_getrandom [Pointer Len Flags] Full => random::sys_getrandom;

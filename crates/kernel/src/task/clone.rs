@@ -184,6 +184,7 @@ impl Kernel {
             comm,
             vfork_done,
             cpu_ns: 0,
+            settings: task.settings.inherit(),
             parent_death_signal: 0,
             memory_policy,
             leaving: None,
@@ -213,6 +214,7 @@ impl Kernel {
                 dumpable: process.dumpable,
                 oom: process.oom.clone(),
                 ended,
+                huge_pages_disabled: process.huge_pages_disabled,
                 ..Process::new(tid, tgid, process.rlimits.clone(), started_ns)
             };
             self.processes.insert(tid, new);

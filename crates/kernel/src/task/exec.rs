@@ -123,14 +123,15 @@ impl Kernel {
         envp: &[Vec<u8>],
     ) -> Result<Image, Errno> {
         let task = self.tasks.get(&tid).ok_or(Errno::ESRCH)?;
-        let creds = task.creds.clone();
+        let (creds, settings) = (task.creds.clone(), task.settings);
         let process = self.processes.get(&task.tgid).ok_or(Errno::ESRCH)?;
         let stack_limit = process.rlimits.current(linux::RLIMIT_STACK).clamp(1 << 17, 1 << 30);
         let mut random = [0; 16 + 24];
         crate::syscall::fill_random(&mut random);
         let word = |at: usize| u64::from_le_bytes(random[at..at + 8].try_into().expect("8 bytes"));
         // As much randomness as keeps the tables few: stack, mappings and program move by up to 16 MiB.
-        let pages = |at: usize| (word(at) & 0xfff) * PAGE_SIZE as u64;
+        let fixed = settings.has_fixed_addresses();
+        let pages = |at: usize| if fixed { 0 } else { (word(at) & 0xfff) * PAGE_SIZE as u64 };
         let stack_top = UserAddr(USER_END.0 - PAGE_SIZE as u64 - pages(16));
         let mmap_top =
             UserAddr((stack_top.0 - stack_limit - (1 << 20) - pages(24)) & !(PAGE_SIZE as u64 - 1));

@@ -21,6 +21,7 @@ mod exit;
 mod oom;
 mod process;
 mod sched;
+mod settings;
 mod wait;
 
 pub use clone::CloneRequest;
@@ -29,6 +30,7 @@ pub use exec::{ExecRequest, MAX_STRING, Program};
 pub use exit::{ChildEvent, ExitStatus, WaitOptions, WaitTarget};
 pub use process::{OomAdjust, Process, ProcessState, ResourceUse, Rlimits, StopEvent};
 pub use sched::{RunQueue, SLICE_NS};
+pub use settings::Settings;
 pub use wait::{HostEvent, Interest, OnSignal, ReadyList, Sleeper, Stop, SysResult, Wait, WaitQueue};
 
 use std::any::Any;
@@ -141,6 +143,8 @@ pub struct Task {
     pub vfork_done: Option<Rc<WaitQueue>>,
     /// Host CPU time it has used, in ns.
     pub cpu_ns: u64,
+    /// What it was told to be and tells again.
+    pub settings: Settings,
     /// The death of the parent sends this signal (prctl PR_SET_PDEATHSIG), 0 for none.
     pub parent_death_signal: u32,
     /// On which memory nodes it wants its memory (set_mempolicy(2)).

@@ -157,6 +157,8 @@ pub struct Process {
     pub dumpable: u32,
     /// How the process counts when memory is used up.
     pub oom: Cell<OomAdjust>,
+    /// Whether it wants no huge pages (prctl PR_SET_THP_DISABLE). There are none.
+    pub huge_pages_disabled: bool,
 }
 
 /// A change of state short of the end that wait4(2) can report.
@@ -201,6 +203,7 @@ impl Process {
             is_subreaper: false,
             dumpable: 1,
             oom: Cell::default(),
+            huge_pages_disabled: false,
         }
     }
 }

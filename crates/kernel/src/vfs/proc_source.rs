@@ -155,6 +155,8 @@ pub struct ThreadFacts {
     /// Inheritable, permitted, effective, bounding and ambient capabilities.
     pub capabilities: [u64; 5],
     pub no_new_privs: bool,
+    /// The persona (personality(2)).
+    pub personality: u32,
     pub pending: u64,
     pub blocked: u64,
     pub utime_ns: u64,

@@ -10,10 +10,12 @@
 //!
 //! Exit status: 0 if every check held what it promised, 1 if not, 2 for an unknown name.
 
+mod capabilities;
 mod cpu;
 mod descriptors;
 mod events;
 mod exec;
+mod faults;
 mod files;
 mod identity;
 mod job_control;
@@ -27,6 +29,7 @@ mod posix_timers;
 mod process;
 mod procfs;
 mod residence;
+mod settings;
 mod signalfds;
 mod signals;
 mod sockets;
@@ -75,6 +78,9 @@ const GROUPS: &[&[Check]] = &[
     pidfds::CHECKS,
     process::CHECKS,
     exec::CHECKS,
+    faults::CHECKS,
+    settings::CHECKS,
+    capabilities::CHECKS,
     signals::CHECKS,
     signalfds::CHECKS,
     sockets::CHECKS,

@@ -95,7 +95,7 @@ impl PidFile {
             PidFile::Limits => limits(&process.limits),
             PidFile::OomScore => oom_score(cx, &process),
             PidFile::OomScoreAdj => format!("{}\n", process.oom_score_adj),
-            PidFile::Personality => "00000000\n".into(),
+            PidFile::Personality => format!("{:08x}\n", thread.personality),
             PidFile::SmapsRollup => smaps_rollup(cx, pid),
             PidFile::Statm => statm(&process),
             PidFile::Wchan => "0".into(),

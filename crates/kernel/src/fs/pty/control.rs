@@ -6,7 +6,7 @@ use lg_abi::{Errno, Signal};
 
 use super::Pty;
 use crate::vfs::permission::has_capability;
-use crate::vfs::{FsContext, ProcessFacts};
+use crate::vfs::{FsContext, ProcessFacts, ProcessState};
 
 /// Returns the process that asks.
 pub(super) fn caller(cx: &FsContext<'_>) -> Option<ProcessFacts> {
@@ -151,7 +151,9 @@ fn ignores(cx: &FsContext<'_>, process: &ProcessFacts, signal: Signal) -> bool {
 /// Whether no member of the process's group has a parent in another group of the session.
 fn is_orphaned(cx: &FsContext<'_>, process: &ProcessFacts) -> bool {
     let all: Vec<_> = cx.procs.pids().into_iter().filter_map(|pid| cx.procs.process(pid)).collect();
-    !all.iter().filter(|member| member.pgrp == process.pgrp).any(|member| {
+    // A member that has ended does not count, even if nobody has waited for it yet.
+    let lives = |member: &&ProcessFacts| member.pgrp == process.pgrp && member.state != ProcessState::Zombie;
+    !all.iter().filter(lives).any(|member| {
         all.iter().any(|parent| {
             parent.pid == member.ppid && parent.pgrp != process.pgrp && parent.session == process.session
         })
