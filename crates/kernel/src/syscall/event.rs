@@ -19,8 +19,8 @@ use crate::fs::timerfd::{Setting, TimerFd, as_timer};
 use crate::task::{SysResult, Wait};
 use crate::vfs::{File, FileDescription, Readiness};
 
-/// The most events that one call gives.
-const MAX_EVENTS: usize = 4096;
+/// The most events that one call may ask for (EP_MAX_EVENTS). It is given no more than an instance watches.
+const MAX_EVENTS: usize = i32::MAX as usize / size_of::<EpollEvent>();
 
 pub(super) fn install_anon(ctx: &mut Ctx<'_>, file: Rc<dyn File>, name: &str, flags: u32) -> SysResult {
     let description = new_anon(&ctx.fs(), file, name, O_RDWR | flags & O_NONBLOCK)?;
@@ -104,10 +104,11 @@ pub(super) fn sys_epoll_pwait2(
 }
 
 fn epoll_wait(ctx: &mut Ctx<'_>, epfd: u64, addr: u64, max: u64, deadline_ns: Option<u64>) -> SysResult {
-    let max = usize::try_from(max as i32).ok().filter(|max| *max > 0).ok_or(Errno::EINVAL)?;
+    let max =
+        usize::try_from(max as i32).ok().filter(|max| (1..=MAX_EVENTS).contains(max)).ok_or(Errno::EINVAL)?;
     let instance = open_fd(ctx, epfd)?;
     let epoll = as_epoll(&instance.file)?;
-    let events = epoll.take_events(&ctx.fs(), max.min(MAX_EVENTS));
+    let events = epoll.take_events(&ctx.fs(), max);
     if events.is_empty() {
         let mut wait = Wait::on(epoll.queues()).until(epoll.ready_at_ns());
         wait.host = epoll.host_events(Readiness::all());

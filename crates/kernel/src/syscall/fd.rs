@@ -6,6 +6,7 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Flock};
 
 use super::Ctx;
+use super::stat::check_file_limit;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
 use crate::fs::pty::{as_master, is_slave};
@@ -357,8 +358,16 @@ pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
     Ok(0)
 }
 
-pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
+/// SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER.
+const SYNC_FILE_RANGE_FLAGS: u32 = 7;
+
+pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, offset, len, flags, ..]: [u64; 6]) -> SysResult {
     let description = ctx.fd(fd)?;
+    let (offset, len) = (offset as i64, len as i64);
+    let is_range = offset >= 0 && offset.checked_add(len).is_some_and(|end| end >= offset);
+    if flags as u32 & !SYNC_FILE_RANGE_FLAGS != 0 || !is_range {
+        return Err(Errno::EINVAL.into());
+    }
     if description.file.has_position() { Ok(0) } else { Err(Errno::ESPIPE.into()) }
 }
 
@@ -384,6 +393,11 @@ pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64
     offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     if !description.file.has_position() {
         return Err(Errno::ESPIPE.into());
+    }
+    let grows = mode as u32 & linux::FALLOC_FL_KEEP_SIZE == 0
+        && offset + len > description.inode().attr(&ctx.fs())?.size;
+    if grows {
+        check_file_limit(ctx, offset + len)?;
     }
     description.file.allocate(&ctx.fs(), mode as u32, offset, len)?;
     Ok(0)

@@ -487,7 +487,8 @@ pub(super) fn sys_lseek(ctx: &mut Ctx<'_>, [fd, offset, whence, ..]: [u64; 6]) -
         return Err(Errno::EINVAL.into());
     }
     let shared = match whence as u32 {
-        linux::SEEK_SET => u64::try_from(offset as i64).ok().map(SeekFrom::Start),
+        // Devices take any place, even a negative one.
+        linux::SEEK_SET => Some(SeekFrom::Start(offset)),
         linux::SEEK_CUR => Some(SeekFrom::Current(offset as i64)),
         linux::SEEK_END => Some(SeekFrom::End(offset as i64)),
         _ => None,

@@ -206,7 +206,7 @@ fn check_length(len: u64) -> Result<u64, Errno> {
 }
 
 /// Refuses a length beyond RLIMIT_FSIZE, with SIGXFSZ.
-fn check_file_limit(ctx: &mut Ctx<'_>, len: u64) -> Result<(), Errno> {
+pub(super) fn check_file_limit(ctx: &mut Ctx<'_>, len: u64) -> Result<(), Errno> {
     if len > ctx.rlimit(linux::RLIMIT_FSIZE).cur {
         ctx.signal_self(Signal::SIGXFSZ);
         return Err(Errno::EFBIG);

@@ -4,22 +4,36 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Itimerval, Timespec, Timeval, Tms};
 
 use super::Ctx;
-use crate::task::{SysResult, Wait};
+use crate::task::{SysResult, Tid, Wait};
 use crate::time::{ClockId, IntervalTimer, Timer};
 
 /// Clock ticks a second (`_SC_CLK_TCK`).
 const TICKS: u64 = 100;
 
-fn clock_ns(ctx: &mut Ctx<'_>, clock: ClockId) -> u64 {
-    match clock {
+/// Returns the time of a clock.
+///
+/// Errors: EINVAL for the processor time of what is no process, or no thread of the caller's process.
+fn clock_ns(ctx: &mut Ctx<'_>, clock: ClockId) -> Result<u64, Errno> {
+    Ok(match clock {
         ClockId::Realtime => ctx.kernel.clock.realtime_ns(),
         ClockId::Monotonic => ctx.now_ns(),
         ClockId::ThreadCpu => {
             ctx.kernel.charge_cpu();
             ctx.task().cpu_ns
         }
-        ClockId::ProcessCpu => process_cpu_ns(ctx),
-    }
+        ClockId::ProcessCpu | ClockId::ProcessCpuOf(0) => process_cpu_ns(ctx),
+        ClockId::ProcessCpuOf(id) => {
+            let tgid = Tid(id);
+            ctx.kernel.processes.get(&tgid).ok_or(Errno::EINVAL)?;
+            ctx.kernel.process_cpu_ns(tgid)
+        }
+        ClockId::ThreadCpuOf(id) => {
+            ctx.kernel.charge_cpu();
+            let tid = if id == 0 { ctx.task().tid } else { Tid(id) };
+            let thread = ctx.kernel.tasks.get(&tid).filter(|task| task.tgid == ctx.task().tgid);
+            thread.ok_or(Errno::EINVAL)?.cpu_ns
+        }
+    })
 }
 
 /// Returns the processor time of the calling process.
@@ -30,13 +44,14 @@ pub(super) fn process_cpu_ns(ctx: &mut Ctx<'_>) -> u64 {
 
 pub(super) fn sys_clock_gettime(ctx: &mut Ctx<'_>, [clock, to, ..]: [u64; 6]) -> SysResult {
     let clock = ClockId::new(clock).ok_or(Errno::EINVAL)?;
-    let now = Timespec::from_ns(clock_ns(ctx, clock));
+    let now = Timespec::from_ns(clock_ns(ctx, clock)?);
     ctx.copy_out(to, &now)?;
     Ok(0)
 }
 
 pub(super) fn sys_clock_getres(ctx: &mut Ctx<'_>, [clock, to, ..]: [u64; 6]) -> SysResult {
-    ClockId::new(clock).ok_or(Errno::EINVAL)?;
+    let id = ClockId::new(clock).ok_or(Errno::EINVAL)?;
+    clock_ns(ctx, id)?;
     // The coarse clocks tick like Linux's at 250 Hz; the others count nanoseconds.
     let ns = if matches!(clock, 5 | 6) { 4_000_000 } else { 1 };
     ctx.copy_out_opt(to, &Timespec::from_ns(ns))?;
@@ -71,7 +86,7 @@ pub(super) fn sys_clock_nanosleep(
     [clock, flags, span, remaining, ..]: [u64; 6],
 ) -> SysResult {
     let clock = ClockId::new(clock).ok_or(Errno::EINVAL)?;
-    if matches!(clock, ClockId::ProcessCpu | ClockId::ThreadCpu) {
+    if !matches!(clock, ClockId::Realtime | ClockId::Monotonic) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let ns = ctx.copy_in::<Timespec>(span)?.to_ns().ok_or(Errno::EINVAL)?;

@@ -16,6 +16,10 @@ pub enum ClockId {
     ProcessCpu,
     /// Processor time of the thread.
     ThreadCpu,
+    /// Processor time of the process with this number (clock_getcpuclockid(3)); 0 is the caller's.
+    ProcessCpuOf(u32),
+    /// Processor time of a thread of the caller's process (pthread_getcpuclockid(3)); 0 is the caller.
+    ThreadCpuOf(u32),
 }
 
 impl ClockId {
@@ -27,6 +31,12 @@ impl ClockId {
             1 | 4 | 6 | 7 | 9 => ClockId::Monotonic,
             2 => ClockId::ProcessCpu,
             3 => ClockId::ThreadCpu,
+            // A complemented number of a process or thread, and three bits for what is meant (posix-timers.h). Bits
+            // 0 and 1 choose user or all time, which is the same here; together they are for descriptors.
+            number if number < 0 && number & 3 != 3 => {
+                let id = !(number >> 3) as u32;
+                if number & 4 == 0 { ClockId::ProcessCpuOf(id) } else { ClockId::ThreadCpuOf(id) }
+            }
             _ => return None,
         })
     }

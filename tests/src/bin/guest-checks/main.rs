@@ -29,6 +29,7 @@ mod posix_timers;
 mod process;
 mod procfs;
 mod residence;
+mod scheduling;
 mod settings;
 mod signalfds;
 mod signals;
@@ -87,6 +88,7 @@ const GROUPS: &[&[Check]] = &[
     packets::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
+    scheduling::CHECKS,
     time::CHECKS,
     posix_timers::CHECKS,
     events::CHECKS,
