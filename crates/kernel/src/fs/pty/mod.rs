@@ -28,7 +28,8 @@ use crate::task::{Stop, WaitQueue};
 use crate::vfs::permission::has_capability;
 use crate::vfs::{Attr, File, FileDescription, Final, FsContext, FsState, Readiness, make_dev};
 
-/// The most pseudo-terminals there can be. Each holds up to some 16 KiB.
+/// The most pseudo-terminals there can be. Each takes up to 16 KiB for what waits in it, and some 250 KiB at worst, when
+/// thousands of lines of one byte do.
 const MAX_PTYS: u32 = 256;
 /// The device number of the slaves (devices.txt).
 const SLAVE_MAJOR: u32 = 136;
