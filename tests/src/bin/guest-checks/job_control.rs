@@ -74,10 +74,11 @@ fn ignore(signal: i32) {
 fn arrived(set: &sigset_t) -> Vec<i32> {
     let mut all = Vec::new();
     let mut patience = timespec { tv_sec: 0, tv_nsec: 400_000_000 };
-    // SAFETY: set and time live until the call returns.
-    while let signal @ 1.. =
-        unsafe { sigtimedwait(&raw const *set, std::ptr::null_mut(), &raw const patience) }
-    {
+    let next = |patience: &timespec| {
+        // SAFETY: set and time live until the call returns.
+        unsafe { sigtimedwait(&raw const *set, std::ptr::null_mut(), &raw const *patience) }
+    };
+    while let signal @ 1.. = next(&patience) {
         all.push(signal);
         patience.tv_nsec = 50_000_000;
     }

@@ -646,7 +646,7 @@ fn packets(r: &mut Report) {
     told("flow control", r);
     change(slave, |it| it.local &= !ECHO);
     told("a change of echo", r);
-    change(slave, |it| it.local |= EXTPROC as u32);
+    change(slave, |it| it.local |= EXTPROC);
     told("external processing", r);
     change(slave, |it| it.local &= !ECHOE);
     told("a change in external processing", r);
