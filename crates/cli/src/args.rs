@@ -402,7 +402,7 @@ mod tests {
             let words = std::iter::once("luminaguard").chain(words.iter().copied()).chain(["--help"]);
             Arguments::try_parse_from(words).unwrap_err().to_string()
         };
-        let verbs: [&[&str]; 15] = [
+        let verbs: [&[&str]; 16] = [
             &[],
             &["run"],
             &["repl"],

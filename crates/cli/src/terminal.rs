@@ -92,21 +92,19 @@ impl HostTerminal {
 
     /// Waits for keys or another size; after the end for ever. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Input> {
-        loop {
-            tokio::select! {
-                _ = self.resized.recv() => return Ok(Input::Resized(self.size())),
-                _ = self.continued.recv() => {
-                    // Whoever had the terminal in between has set it to their liking.
-                    self.make_raw()?;
-                    return Ok(Input::Resized(self.size()));
+        tokio::select! {
+            _ = self.resized.recv() => Ok(Input::Resized(self.size())),
+            _ = self.continued.recv() => {
+                // Whoever had the terminal in between has set it to their liking.
+                self.make_raw()?;
+                Ok(Input::Resized(self.size()))
+            }
+            input = read_keys(&self.keys), if self.is_open => {
+                if let Some(keys) = input? {
+                    return Ok(Input::Keys(keys));
                 }
-                input = read_keys(&self.keys), if self.is_open => {
-                    if let Some(keys) = input? {
-                        return Ok(Input::Keys(keys));
-                    }
-                    self.is_open = false;
-                    return Ok(Input::HungUp);
-                }
+                self.is_open = false;
+                Ok(Input::HungUp)
             }
         }
     }
