@@ -65,8 +65,6 @@ const STEPS: &[Step] = &[
         "a small scale run",
         &[BINARY, "bench", "scale", "--agents", "1,3", "--repetitions", "1", "--out", SCRATCH],
     ),
-    Step::with_kvm("CPython's tests", &["cargo", "xtask", "suite", "cpython", "--quick"]),
-    Step::with_kvm("stressors", &["cargo", "xtask", "suite", "stress-ng", "--quick"]),
     Step::new(
         "benches, once each",
         &[

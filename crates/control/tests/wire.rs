@@ -432,10 +432,10 @@ fn a_message_that_is_too_long_leaves_what_was_encoded_before() {
 }
 
 #[test]
-fn the_bytes_of_a_frame_are_those_of_version_three() {
+fn the_bytes_of_a_frame_are_those_of_version_four() {
     // A golden frame: when this changes, `VERSION` must change too.
     let signal = Request::Signal { process: Some(300), signal: 15, scope: SignalScope::Group };
     let bytes = encode(&call(signal)).unwrap();
-    assert_eq!(bytes, b"LGc\x01\x03\x00\x01\x00\x07\x00\x00\x00\x07\x05\x01\xac\x02\x0f\x01");
+    assert_eq!(bytes, b"LGc\x01\x04\x00\x01\x00\x07\x00\x00\x00\x07\x06\x01\xac\x02\x0f\x01");
     assert_eq!(encode(&start(SandboxSpec::new(["true"]))).unwrap().len(), 178);
 }

@@ -7,7 +7,7 @@ use lg_platform::PAGE_SIZE;
 
 use super::Ctx;
 use super::priority::may_have_nice;
-use crate::task::{SLICE_NS, Settings, SysResult, Task, Tid};
+use crate::task::{Process, SLICE_NS, Settings, SysResult, Task, Tid};
 
 fn check_task(ctx: &Ctx<'_>, pid: u64) -> Result<(), Errno> {
     match pid as i32 {
@@ -18,13 +18,25 @@ fn check_task(ctx: &Ctx<'_>, pid: u64) -> Result<(), Errno> {
     }
 }
 
+/// Where processors are chosen, a negative number is that of no task.
+fn check_placed_task(ctx: &Ctx<'_>, pid: u64) -> Result<(), Errno> {
+    check_task(ctx, pid).map_err(|_| Errno::ESRCH)
+}
+
+/// Reads the priority of `struct sched_param`.
+///
+/// Errors: EINVAL without one, EFAULT.
+fn priority_of(ctx: &Ctx<'_>, param: u64) -> Result<i32, Errno> {
+    if param == 0 { Err(Errno::EINVAL) } else { ctx.copy_in(param) }
+}
+
 pub(super) fn sys_sched_yield(ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
     ctx.kernel.yielded = true;
     Ok(0)
 }
 
 pub(super) fn sys_sched_getaffinity(ctx: &mut Ctx<'_>, [pid, len, mask, ..]: [u64; 6]) -> SysResult {
-    check_task(ctx, pid)?;
+    check_placed_task(ctx, pid)?;
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
@@ -33,7 +45,7 @@ pub(super) fn sys_sched_getaffinity(ctx: &mut Ctx<'_>, [pid, len, mask, ..]: [u6
 }
 
 pub(super) fn sys_sched_setaffinity(ctx: &mut Ctx<'_>, [pid, len, mask, ..]: [u64; 6]) -> SysResult {
-    check_task(ctx, pid)?;
+    check_placed_task(ctx, pid)?;
     let mut bytes = vec![0; len.min(128) as usize];
     ctx.read_bytes(mask, &mut bytes)?;
     // There is processor 0 and no other.
@@ -48,6 +60,10 @@ fn task_of<'c>(ctx: &'c Ctx<'_>, pid: u64) -> Result<&'c Task, Errno> {
 }
 
 pub(super) fn sys_sched_getscheduler(ctx: &mut Ctx<'_>, [pid, ..]: [u64; 6]) -> SysResult {
+    // The parent of the first program is the kernel's own.
+    if pid as u32 == Process::INIT.0 {
+        return Ok(0);
+    }
     let settings = task_of(ctx, pid)?.settings;
     let reset = if settings.reset_on_fork { linux::SCHED_RESET_ON_FORK } else { 0 };
     Ok(u64::from(settings.policy | reset))
@@ -57,8 +73,8 @@ pub(super) fn sys_sched_setscheduler(ctx: &mut Ctx<'_>, [pid, policy, param, ..]
     if (policy as i32) < 0 {
         return Err(Errno::EINVAL.into());
     }
+    let priority = priority_of(ctx, param)?;
     check_task(ctx, pid)?;
-    let priority: i32 = ctx.copy_in(param)?;
     let wanted = Wanted {
         policy: policy as u32 & !linux::SCHED_RESET_ON_FORK,
         priority: priority as u32,
@@ -196,14 +212,17 @@ pub(super) fn sys_sched_setattr(ctx: &mut Ctx<'_>, [pid, from, flags, ..]: [u64;
 }
 
 pub(super) fn sys_sched_getparam(ctx: &mut Ctx<'_>, [pid, param, ..]: [u64; 6]) -> SysResult {
+    if param == 0 {
+        return Err(Errno::EINVAL.into());
+    }
     check_task(ctx, pid)?;
     ctx.copy_out(param, &0i32)?;
     Ok(0)
 }
 
 pub(super) fn sys_sched_setparam(ctx: &mut Ctx<'_>, [pid, param, ..]: [u64; 6]) -> SysResult {
+    let priority = priority_of(ctx, param)?;
     check_task(ctx, pid)?;
-    let priority: i32 = ctx.copy_in(param)?;
     if priority == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) }
 }
 
