@@ -86,6 +86,13 @@ impl Session {
         }
     }
 
+    /// Types a line for a shell, once it asks for one: what is typed before is shown twice.
+    fn command(&mut self, line: &str) {
+        self.expect("# ");
+        self.press(line.as_bytes());
+        self.press(b"\r");
+    }
+
     /// Waits for the end of the command.
     fn end(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -114,24 +121,26 @@ fn size(rows: u16, columns: u16) -> Winsize {
 #[test]
 fn a_shell_in_a_terminal_has_job_control() {
     let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
-    shell.press(b"stty size; tty; sleep 100 & jobs\r");
+    shell.command("stty size; tty; sleep 100 & jobs");
     shell.expect("30 100\r\n/dev/pts/0\r\n");
     shell.expect("Running");
-    shell.press(b"fg\r");
+    shell.command("fg");
     shell.expect("sleep 100\r\n");
+    // The shell gives the terminal away after it has shown the command.
+    std::thread::sleep(Duration::from_millis(200));
     shell.press(b"\x1a");
     shell.expect("Stopped");
-    shell.press(b"bg\r");
+    shell.command("bg");
     shell.expect("sleep 100 &\r\n");
-    shell.press(b"kill %1; wait\r");
+    shell.command("kill %1; wait");
     shell.expect("Terminated");
-    shell.press(b"cat; echo caught=$?\r");
+    shell.command("cat; echo caught=$?");
     shell.expect("caught=$?\r\n");
     shell.press(b"lines come back\r");
     shell.expect("back\r\nlines come back\r\n");
     shell.press(b"\x03");
     shell.expect("^C");
-    shell.press(b"exit 7\r");
+    shell.command("exit 7");
     shell.expect("exit");
     assert_eq!(shell.end().code(), Some(7));
 }
