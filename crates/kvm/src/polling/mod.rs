@@ -101,6 +101,12 @@ impl Poller {
         if !self.session && !self.pace.wants_session(now_ns) {
             return false;
         }
+        if alarm::is_pending(&self.interrupting) {
+            // This thread's own run ends at once.
+            Mailbox::new(system).open(false);
+            self.session = false;
+            return false;
+        }
         if !self.session && self.pace.polling == Polling::WhenItPays && self.is_contended() {
             self.pace.end_session(now_ns, true);
             return false;
