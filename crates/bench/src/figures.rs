@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::finding::Skipped;
 use crate::floors::{KvmProbe, time_command_ms};
-use crate::interrupt::{Stop, block_on_to_stop};
+use crate::interrupt::{Stop, measure_to_stop};
 use crate::ms;
 use crate::peers::{PEERS, PeerProgram, command_of, display, run_command};
 use crate::progress::Progress;
@@ -150,10 +150,7 @@ impl FiguresConfig {
     pub fn run(&self) -> Result<Figures> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
         let config = self.clone();
-        block_on_to_stop(|stop| async move {
-            // A thread of its own, so that an interruption is heard meanwhile.
-            tokio::task::spawn_blocking(move || config.measure(&stop)).await?
-        })
+        measure_to_stop(move |stop| config.measure(stop))
     }
 
     fn measure(&self, stop: &Stop) -> Result<Figures> {

@@ -88,6 +88,16 @@ pub(crate) fn block_on_to_stop<T, W: Future<Output = Result<T>>>(work: impl FnOn
     result
 }
 
+/// Does `work`, which blocks, in a thread of its own, so that an interruption is heard meanwhile.
+///
+/// # Errors
+/// As [`block_on_to_stop`].
+pub(crate) fn measure_to_stop<T: Send + 'static>(
+    work: impl FnOnce(&Stop) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    block_on_to_stop(|stop| async move { tokio::task::spawn_blocking(move || work(&stop)).await? })
+}
+
 async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let mut interruption = Interruption::new()?;
     tokio::select! {

@@ -79,9 +79,7 @@ impl Peer {
     /// # Errors
     /// When it is not installed, or the bundle cannot be written.
     pub(crate) fn command(&self, program: PeerProgram, bundle: &Path) -> Result<Vec<OsString>> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let file = std::env::split_paths(&path).map(|dir| dir.join(self.name)).find(|file| file.is_file());
-        let file = file.with_context(|| {
+        let file = find_program(self.name).with_context(|| {
             format!("{} is not installed; the Debian package {} has it", self.name, self.package)
         })?;
         let mut words = vec![file.into_os_string()];
@@ -98,6 +96,12 @@ impl Peer {
         }
         Ok(words)
     }
+}
+
+/// Finds a program in the directories of PATH.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 /// A command with the environment of a sandbox, so that the same name is the same program inside and outside.

@@ -11,8 +11,8 @@ use crate::environment::Environment;
 use crate::figures::{Figures, time_inside};
 use crate::finding::Skipped;
 use crate::floors::KvmProbe;
-use crate::interrupt::{Stop, block_on_to_stop};
-use crate::peers::{command_of, run_command};
+use crate::interrupt::{Stop, measure_to_stop};
+use crate::peers::{command_of, find_program, run_command};
 use crate::progress::Progress;
 
 /// A program to measure, as `programs.toml` says.
@@ -83,10 +83,7 @@ impl ProgramsConfig {
     pub fn run(&self) -> Result<Figures> {
         ensure!(self.rounds > 0, "--rounds must be at least 1");
         let config = self.clone();
-        block_on_to_stop(|stop| async move {
-            // A thread of its own, so that an interruption is heard meanwhile.
-            tokio::task::spawn_blocking(move || config.measure(&stop)).await?
-        })
+        measure_to_stop(move |stop| config.measure(stop))
     }
 
     fn measure(&self, stop: &Stop) -> Result<Figures> {
@@ -134,7 +131,7 @@ impl ProgramsConfig {
                 samples: Vec::new(),
             },
         ];
-        if let Ok(runsc) = find("runsc") {
+        if let Some(runsc) = find_program("runsc") {
             let words =
                 [runsc.as_os_str(), "--network=none".as_ref(), "--ignore-cgroups".as_ref(), "do".as_ref()];
             let prefix = words.into_iter().map(Into::into).collect();
@@ -197,9 +194,7 @@ impl Program {
 }
 
 fn find(name: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
-    found.with_context(|| format!("{name} is not installed"))
+    find_program(name).with_context(|| format!("{name} is not installed"))
 }
 
 /// Where the Rust tool chain lies.

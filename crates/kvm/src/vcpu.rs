@@ -755,15 +755,18 @@ impl Vcpu {
         let raw = self.fd.sync_regs().regs;
         let sregs = self.special_registers()?;
         let ring = sregs.cs.selector & 3;
+        if ring == 3
+            && self.kind == Kind::Pvm
+            && let Some(within) = mailbox::within(raw.rip)
+        {
+            self.place = Place::User;
+            return Ok(interrupted_within(within, regs, &raw, Mailbox::new(system)));
+        }
         match raw.rip {
             SYSCALL_STUB => {
                 // Before the `out`: the system call counts as made.
                 self.place = if ring == 3 { Place::User } else { Place::KernelAfterSyscall };
                 Ok(syscall(regs, &raw))
-            }
-            rip if ring == 3 && self.kind == Kind::Pvm && mailbox::within(rip).is_some() => {
-                self.place = Place::User;
-                Ok(interrupted_within(mailbox::within(rip), regs, &raw, Mailbox::new(system)))
             }
             rip if ring == 3 => {
                 // In user code. If it went somewhere in the kernel area its next step faults.
@@ -800,12 +803,12 @@ impl Vcpu {
 }
 
 /// A signal ended the run in the mailbox's stub.
-fn interrupted_within(within: Option<Within>, regs: &mut Regs, raw: &kvm_regs, mailbox: Mailbox<'_>) -> Trap {
+fn interrupted_within(within: Within, regs: &mut Regs, raw: &kvm_regs, mailbox: Mailbox<'_>) -> Trap {
     match within {
-        Some(Within::Before) => syscall(regs, raw),
-        Some(Within::Waiting) if mailbox.state() != mailbox::DONE => syscall(regs, &mailbox.registers()),
+        Within::Before => syscall(regs, raw),
+        Within::Waiting if mailbox.state() != mailbox::DONE => syscall(regs, &mailbox.registers()),
         // The thread has not run since it was given its registers.
-        _ => Trap::Interrupted,
+        Within::Waiting | Within::Returning => Trap::Interrupted,
     }
 }
 

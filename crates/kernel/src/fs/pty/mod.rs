@@ -48,6 +48,13 @@ pub enum Recipient {
 /// Signals that terminals want sent, until the kernel does.
 pub type PostedSignals = Rc<RefCell<Vec<(Recipient, Signal)>>>;
 
+/// Notes a signal for a process group; there is none with the number 0.
+fn post_to_group(posted: &PostedSignals, group: u32, signal: Signal) {
+    if group != 0 {
+        posted.borrow_mut().push((Recipient::Group(group), signal));
+    }
+}
+
 /// The foreground groups of sessions that have lost their terminal while their leader lives, by session. The
 /// leader's end hangs them up.
 type LostForegrounds = Rc<RefCell<BTreeMap<u32, u32>>>;
@@ -99,17 +106,11 @@ impl Ptys {
     pub fn leader_ended(&self, session: u32) {
         if let Some(pty) = self.of_session(session) {
             let group = pty.release();
-            self.post(group, Signal::SIGHUP);
+            post_to_group(&self.posted, group, Signal::SIGHUP);
         }
         if let Some(group) = self.lost_foregrounds.borrow_mut().remove(&session) {
-            self.post(group, Signal::SIGHUP);
-            self.post(group, Signal::SIGCONT);
-        }
-    }
-
-    fn post(&self, group: u32, signal: Signal) {
-        if group != 0 {
-            self.posted.borrow_mut().push((Recipient::Group(group), signal));
+            post_to_group(&self.posted, group, Signal::SIGHUP);
+            post_to_group(&self.posted, group, Signal::SIGCONT);
         }
     }
 
@@ -245,9 +246,7 @@ impl Pty {
     }
 
     fn post(&self, group: u32, signal: Signal) {
-        if group != 0 {
-            self.posted.borrow_mut().push((Recipient::Group(group), signal));
-        }
+        post_to_group(&self.posted, group, signal);
     }
 
     /// Takes bytes that were typed, as many as there is room for.
@@ -305,16 +304,6 @@ impl Pty {
             self.slave_event.wake_all();
         }
         count
-    }
-
-    /// Whether everybody has closed the slave.
-    pub fn is_slave_gone(&self) -> bool {
-        self.slave_gone.get()
-    }
-
-    /// The queue that is woken when there is output to take.
-    pub fn master_queue(&self) -> &Rc<WaitQueue> {
-        &self.master_event
     }
 
     /// Changes the size, and tells the foreground process group if that is another one.
