@@ -1,16 +1,19 @@
 //! Host directories and files passed through (`--mount`).
 //!
-//! Nothing is cached: what the host changes is seen at once, and what the sandbox writes is on the host at
-//! once. Each inode in use holds an O_PATH descriptor; every access names one component beneath the
+//! Names and attributes are not cached: what the host changes is seen at once, and what the sandbox writes is on the
+//! host at once. Each inode in use holds an O_PATH descriptor; every access names one component beneath the
 //! descriptor of a directory and follows no link, so nothing leads out of the mount. Symbolic links are read
 //! and given to the guest's own path walk.
 //!
 //! Mappings show frames that are loaded from the host file. Stores to shared mappings reach the host when the
-//! memory manager reports them ([`Inode::page_dirtied`]); reads and writes of the sandbox see mapped frames.
+//! memory manager reports them ([`Inode::page_dirtied`]); reads and writes of the sandbox see mapped frames. Frames of
+//! a file that has not changed since are mapped again without being read again ([`pages`]).
+
+mod pages;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path as HostPath;
@@ -25,19 +28,19 @@ use lg_platform::PAGE_SIZE;
 use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, RenameFlags, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno as HostErrno;
 
+use self::pages::{HostPages, KeptPages};
 use super::host::{LowerStat, read_host_dir, resolve_flags, to_errno};
+use super::read_ahead;
 use crate::mm::{FrameRef, Frames};
 use crate::task::Stop;
 use crate::vfs::{
     Attr, AttrChange, DirEntry, DirFile, Extent, File, FsContext, FsSpace, Inode, LinkTarget, NewInode,
-    SuperBlock,
+    PageCache, SuperBlock,
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// How many host descriptors one mount holds at most.
 const MAX_FDS: u32 = 4096;
-/// How many pages one fault loads.
-const READ_AHEAD: u32 = 16;
 
 /// Whether what is passed through can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +67,7 @@ pub struct HostFs {
     access: HostAccess,
     fds: Cell<u32>,
     inodes: RefCell<HashMap<(u64, u64), Weak<HostNode>>>,
+    kept: KeptPages,
     /// Host devices seen, so that inode numbers of different ones stay apart.
     host_devs: RefCell<Vec<u64>>,
 }
@@ -77,7 +81,7 @@ pub struct HostNode {
     file_type: u32,
     /// The directory and the name by which it was last found; `None` for the root.
     place: RefCell<Option<(Rc<HostNode>, Vec<u8>)>>,
-    pages: RefCell<BTreeMap<u64, FrameRef>>,
+    pages: HostPages,
     /// For writing mapped pages back; opened with the first open for writing.
     writer: RefCell<Option<Rc<OwnedFd>>>,
     reader: RefCell<Option<Rc<OwnedFd>>>,
@@ -106,8 +110,10 @@ impl HostFs {
             access,
             fds: Cell::new(0),
             inodes: RefCell::default(),
+            kept: KeptPages::default(),
             host_devs: RefCell::default(),
         });
+        cx.vfs.add_page_cache(Rc::downgrade(&fs) as Weak<dyn PageCache>);
         let root = fs.node(fd, (stat.st_dev, stat.st_ino), stat.st_mode & S_IFMT, None)?;
         if shape == HostShape::File {
             // A file alone has no directory to be opened from again: open it now.
@@ -155,7 +161,7 @@ impl HostFs {
             key,
             file_type,
             place: RefCell::new(place),
-            pages: RefCell::default(),
+            pages: self.kept.take(key),
             writer: RefCell::default(),
             reader: RefCell::default(),
         });
@@ -177,12 +183,21 @@ impl HostFs {
     }
 }
 
+impl PageCache for HostFs {
+    fn reclaim(&self, max: u32) -> u32 {
+        let dropped = self.kept.reclaim(max);
+        let nodes: Vec<_> = self.inodes.borrow().values().filter_map(Weak::upgrade).collect();
+        nodes.iter().fold(dropped, |dropped, node| dropped + node.pages.drop_unmapped(max - dropped))
+    }
+}
+
 impl Drop for HostNode {
     fn drop(&mut self) {
         self.fs.fds.set(self.fs.fds.get().saturating_sub(1));
         let mut inodes = self.fs.inodes.borrow_mut();
         if inodes.get(&self.key).is_some_and(|node| node.strong_count() == 0) {
             inodes.remove(&self.key);
+            self.fs.kept.keep(self.key, std::mem::take(&mut self.pages));
         }
         drop(inodes);
         // Drops the ancestors that only this node held one by one, as a guest chooses how deep it goes.
@@ -275,7 +290,7 @@ impl HostNode {
     /// Reads, with the frames of mapped pages in place of the host's bytes.
     fn read_at(&self, fd: &OwnedFd, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let read = retry(|| rustix::io::pread(fd, &mut *buf, offset))?;
-        self.for_mapped(offset, read, |frame, within, range| {
+        self.pages.for_mapped(offset, read, |frame, within, range| {
             if let Some(part) = buf.get_mut(range) {
                 frame.read(within, part);
             }
@@ -286,34 +301,12 @@ impl HostNode {
     /// Writes to the host, and to the frames of mapped pages.
     fn write_at(&self, fd: &OwnedFd, offset: u64, data: &[u8]) -> Result<usize, Errno> {
         let written = retry(|| rustix::io::pwrite(fd, data, offset))?;
-        self.for_mapped(offset, written, |frame, within, range| {
+        self.pages.for_mapped(offset, written, |frame, within, range| {
             if let Some(part) = data.get(range) {
                 frame.write(within, part);
             }
         });
         Ok(written)
-    }
-
-    /// Calls `each` for every page in a range that is mapped, with the offset in it and the range of bytes.
-    fn for_mapped(&self, offset: u64, len: usize, mut each: impl FnMut(&FrameRef, usize, Range<usize>)) {
-        if len == 0 {
-            return;
-        }
-        self.forget_unmapped();
-        let last = offset.saturating_add(len as u64 - 1) / PAGE;
-        for (index, frame) in self.pages.borrow().range(offset / PAGE..=last) {
-            let page_start = index.saturating_mul(PAGE);
-            let from = page_start.max(offset);
-            let to = page_start.saturating_add(PAGE).min(offset.saturating_add(len as u64));
-            each(frame, (from - page_start) as usize, (from - offset) as usize..(to - offset) as usize);
-        }
-    }
-
-    /// Drops the frames that no mapping holds, so that the host's bytes count again.
-    fn forget_unmapped(&self) {
-        if let Ok(mut pages) = self.pages.try_borrow_mut() {
-            pages.retain(|_, frame| self.fs.frames.owners(frame.frame()) > 1);
-        }
     }
 
     fn set_times(&self, change: &AttrChange) -> Result<(), Errno> {
@@ -396,14 +389,7 @@ impl Inode for HostNode {
         self.fs.check_writable()?;
         if let Some(size) = change.size {
             rustix::fs::ftruncate(&*self.writer()?, size).map_err(to_errno)?;
-            let pages = self.pages.borrow();
-            if !size.is_multiple_of(PAGE)
-                && let Some(frame) = pages.get(&(size / PAGE))
-            {
-                frame.zero_from((size % PAGE) as usize);
-            }
-            drop(pages);
-            self.pages.borrow_mut().split_off(&size.div_ceil(PAGE));
+            self.pages.truncate(size);
         }
         if change.uid.is_some() || change.gid.is_some() {
             self.set_owner(change.uid, change.gid)?;
@@ -592,34 +578,24 @@ impl Inode for HostNode {
         if self.file_type != S_IFREG {
             return Err(Errno::ENODEV);
         }
-        if index >= self.stat()?.size.div_ceil(PAGE) {
-            return Err(Errno::EFAULT);
-        }
-        if let Some(frame) = self.pages.borrow().get(&index) {
-            return Ok(frame.clone());
-        }
-        let start = index.checked_mul(PAGE).ok_or(Errno::EFAULT)?;
-        let next = self.pages.borrow().range(index..).next().map(|(next, _)| *next - index);
-        let count = next.map_or(READ_AHEAD, |next| u32::try_from(next).unwrap_or(1).clamp(1, READ_AHEAD));
-        let fd = self.reader()?;
-        let frames = self.fs.frames.alloc_from_file(count, fd.as_fd(), start)?;
-        let wanted = frames.first().cloned().ok_or(Errno::EIO)?;
-        let mut pages = self.pages.borrow_mut();
-        for (at, frame) in (index..).zip(frames) {
-            pages.entry(at).or_insert(frame);
-        }
-        Ok(wanted)
+        let (stat, reader) = (self.stat()?, self.reader()?);
+        self.pages.page(&self.fs.frames, reader.as_fd(), &stat, index)
     }
 
     fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
-        let Ok(stat) = self.stat() else { return Vec::new() };
-        let end = stat.size.div_ceil(PAGE).min(range.end).max(range.start);
-        let pages = self.pages.borrow();
-        pages.range(range.start..end).map(|(at, frame)| (*at, frame.clone())).collect()
+        self.stat().map_or_else(|_| Vec::new(), |stat| self.pages.resident(stat.size, range))
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        for index in read_ahead::windows(range) {
+            if self.page(index).is_err() {
+                return;
+            }
+        }
     }
 
     fn page_dirtied(&self, index: u64) {
-        let Some(frame) = self.pages.borrow().get(&index).cloned() else { return };
+        let Some(frame) = self.pages.get(index) else { return };
         let Some(start) = index.checked_mul(PAGE) else { return };
         let (Ok(writer), Ok(stat)) = (self.writer(), self.stat()) else { return };
         let len = usize::try_from(stat.size.saturating_sub(start)).unwrap_or(PAGE_SIZE).min(PAGE_SIZE);

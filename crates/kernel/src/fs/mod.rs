@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod proc;
 pub mod pty;
+mod read_ahead;
 pub mod root;
 pub mod signalfd;
 pub mod terminal;

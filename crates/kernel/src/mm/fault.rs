@@ -129,15 +129,9 @@ impl MemoryManager {
 
     /// Maps zeroed pages at `page` and around it: more after each fault that continues the one before.
     fn populate_anonymous(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
-        self.window_pages = if page == self.next_sequential {
-            (self.window_pages * 2).clamp(AROUND_PAGES, MAX_WINDOW_PAGES)
-        } else {
-            AROUND_PAGES
-        };
-        let window = if page == self.next_sequential {
-            UserRange::new(page, UserAddr(page.0 + self.window_pages * PAGE_SIZE as u64))
-        } else {
-            aligned_window(page, AROUND_PAGES)
+        let window = match self.continued_window(page) {
+            Some(window) => window,
+            None => aligned_window(page, AROUND_PAGES),
         };
         let window = window.intersect(area.range);
         let frame = self.frames.alloc().map_err(out_of_memory)?;
@@ -154,6 +148,16 @@ impl MemoryManager {
         }
         self.next_sequential = window.end;
         Ok(())
+    }
+
+    /// Returns what to map for a fault at `page` if it continues the one before: twice as much each time.
+    fn continued_window(&mut self, page: UserAddr) -> Option<UserRange> {
+        if page != self.next_sequential {
+            self.window_pages = AROUND_PAGES;
+            return None;
+        }
+        self.window_pages = (self.window_pages * 2).clamp(AROUND_PAGES, MAX_WINDOW_PAGES);
+        Some(UserRange::new(page, UserAddr(page.0 + self.window_pages * PAGE_SIZE as u64)))
     }
 
     /// Maps a page of a file or shared object, and cheap ones around it.
@@ -178,10 +182,18 @@ impl MemoryManager {
         // The data of a program is stored to soon after it is read (relocations, reference counts), so
         // writable private pages are copied at once.
         self.install_object_page(area, page, frame, private_copy)?;
+        let ahead = self.continued_window(page).map(|window| window.intersect(area.range));
+        if let Some(ahead) = ahead {
+            inode.read_ahead(area.page_index(page)..area.page_index(ahead.end));
+        }
         // What is in memory already costs only its entry. A copy costs more than that.
-        let around = if private_copy { AROUND_PAGES } else { RESIDENT_PAGES };
-        let window = file_window(area, page, around);
+        let window = match ahead {
+            _ if !private_copy => file_window(area, page, RESIDENT_PAGES),
+            Some(ahead) => ahead,
+            None => file_window(area, page, AROUND_PAGES),
+        };
         let first = area.page_index(window.start);
+        let mut next = page;
         for (index, frame) in inode.resident_pages(first..first + window.pages()) {
             let around = UserAddr(window.start.0 + (index - first) * PAGE_SIZE as u64);
             if !self.is_resident(around)
@@ -189,7 +201,11 @@ impl MemoryManager {
             {
                 break;
             }
+            if around == next {
+                next = UserAddr(around.0 + PAGE_SIZE as u64);
+            }
         }
+        self.next_sequential = next;
         Ok(())
     }
 

@@ -329,6 +329,11 @@ impl FrameRef {
         self.frame
     }
 
+    /// Says whether somebody else owns the frame, too: a mapping.
+    pub fn is_shared(&self) -> bool {
+        self.frames.owners(self.frame) > 1
+    }
+
     /// Copies bytes at `offset` of the frame into `buf`; may not cross its end.
     pub fn read(&self, offset: usize, buf: &mut [u8]) {
         self.frames.store.read(self.frame, offset, buf);

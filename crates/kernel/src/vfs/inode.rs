@@ -226,6 +226,9 @@ pub trait Inode: Any {
         Vec::new()
     }
 
+    /// Brings pages of a range into memory that have to be read from the host, as far as that goes.
+    fn read_ahead(&self, range: Range<u64>) {}
+
     /// Tells the inode that page `index` was stored to through a shared mapping. Call it while the page is
     /// still held: when a mapping goes away, at msync(2), and whenever else the stores should become lasting.
     fn page_dirtied(&self, index: u64) {}

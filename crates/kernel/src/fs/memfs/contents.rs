@@ -11,16 +11,13 @@ use lg_platform::PAGE_SIZE;
 
 use super::MemFs;
 use crate::fs::host::LowerFile;
+use crate::fs::read_ahead;
 use crate::mm::FrameRef;
 use crate::vfs::Extent;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// The largest length of a file, as Linux has it on x86-64.
 pub const MAX_LEN: u64 = i64::MAX as u64;
-/// How many pages one fault loads from a host file.
-const READ_AHEAD: u64 = 32;
-/// Where the window of read-ahead starts: this many pages, aligned, before the one wanted at most.
-const WINDOW: u64 = 32;
 
 struct Page {
     frame: FrameRef,
@@ -235,11 +232,11 @@ impl Contents {
         if !self.is_lower(index) {
             return self.frame_to_write(fs, index, Load::Zero);
         }
-        let (first, count) = self.read_ahead(index);
-        let frames = self.load(fs, first, count)?;
+        let window = read_ahead::window(&self.pages.borrow(), index, self.lower_len.get().div_ceil(PAGE));
+        let frames = self.load(fs, window.start, window.end - window.start)?;
         let mut pages = self.pages.borrow_mut();
         let mut wanted = None;
-        for (at, frame) in (first..).zip(frames) {
+        for (at, frame) in window.zip(frames) {
             if at == index {
                 wanted = Some(frame.clone());
             }
@@ -257,15 +254,13 @@ impl Contents {
         }
     }
 
-    /// Returns the first page and the number of pages to load together with page `index`: none of them is
-    /// here yet.
-    fn read_ahead(&self, index: u64) -> (u64, u64) {
-        let pages = self.pages.borrow();
-        let window = index - index % WINDOW;
-        let first = pages.range(window..index).next_back().map_or(window, |(cached, _)| cached + 1);
-        let end = self.lower_len.get().div_ceil(PAGE).min(first.saturating_add(READ_AHEAD));
-        let last = pages.range(index..end).next().map_or(end, |(cached, _)| *cached);
-        (first, last.saturating_sub(first).max(1))
+    /// Loads the pages of a range that are those of the lower file.
+    pub fn read_ahead(&self, fs: &MemFs, range: Range<u64>) {
+        for index in read_ahead::windows(range) {
+            if !self.is_lower(index) || self.page(fs, index).is_err() {
+                return;
+            }
+        }
     }
 
     /// Returns the pages of a range that are here.

@@ -569,6 +569,12 @@ impl Inode for MemNode {
         self.contents().map(|contents| contents.resident_pages(range)).unwrap_or_default()
     }
 
+    fn read_ahead(&self, range: Range<u64>) {
+        if let Ok(contents) = self.contents() {
+            contents.read_ahead(&self.fs, range);
+        }
+    }
+
     fn page_dirtied(&self, index: u64) {
         if let Ok(contents) = self.contents() {
             contents.page_dirtied(&self.fs, index);
