@@ -116,6 +116,9 @@ user_structs! {
         c_ospeed: u32,
     }
 
+    /// `struct termio` of System V (TCGETA).
+    Termio, 18 { c_iflag: u16, c_oflag: u16, c_cflag: u16, c_lflag: u16, c_line: u8, c_cc: [u8; 8], pad: u8 }
+
     /// `struct winsize` (TIOCGWINSZ).
     Winsize, 8 { ws_row: u16, ws_col: u16, ws_xpixel: u16, ws_ypixel: u16 }
 

@@ -10,6 +10,8 @@ pub const CHECKS: &[Check] = &[
     ("terminal_nodes", nodes),
     ("terminal_settings", settings),
     ("terminal_settings_refused", settings_refused),
+    ("terminal_settings_of_system_v", settings_of_system_v),
+    ("terminal_settings_locked", settings_locked),
     ("terminal_size", sizes),
     ("terminal_lines", lines),
     ("terminal_editing", editing),
@@ -269,6 +271,61 @@ fn settings(r: &mut Report) {
     r.see("nothing is left", reads(slave));
     r.see("line discipline", take::<i32>(slave, 0x5424));
     r.see("set line discipline", (put(slave, 0x5423, 0i32), put(slave, 0x5423, 77i32)));
+}
+
+/// `struct termio`: bytes 18 and 19 are behind it.
+type Termio = [u8; 20];
+
+fn settings_of_system_v(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let mut old: Termio = [0xee; 20];
+    r.see("get", (request(slave, TCGETA as u32, (&raw mut old).addr()), old));
+    change(slave, |it| it.input |= IUTF8);
+    let [mut iflag, mut keys] = [old; 2];
+    (iflag[0], iflag[1]) = (0xff, 0x7f);
+    keys[9 + VINTR] = 7;
+    for (name, wanted) in [("flags", iflag), ("keys", keys), ("as it was", old)] {
+        r.see(name, (put(slave, TCSETA as u32, wanted), get(slave), take::<Termio>(master, TCGETA as u32)));
+    }
+    write(master, b"lost\n").unwrap();
+    drain(master);
+    r.see("drain", put(slave, TCSETAW as u32, old));
+    r.see("a line", reads(slave).len());
+    write(master, b"lost\n").unwrap();
+    drain(master);
+    r.see("flush", (put(slave, TCSETAF as u32, old), reads(slave)));
+    for number in [TCGETA, TCSETA, TCSETAW, TCSETAF] {
+        r.see("bad address", (request(slave, number as u32, BAD), request(0, number as u32, BAD).is_err()));
+    }
+}
+
+fn settings_locked(r: &mut Report) {
+    let Pair { master, slave } = pair();
+    let mut lock: Settings = take(slave, TIOCGLCKTRMIOS as u32).unwrap();
+    r.see("at first", lock);
+    lock.local = ECHO | ICANON;
+    lock.keys[VINTR] = 1;
+    r.see("lock", put(slave, TIOCSLCKTRMIOS as u32, lock));
+    r.see("told", take::<Settings>(master, TIOCGLCKTRMIOS as u32) == Ok(lock));
+    change(slave, |it| {
+        it.local = 0;
+        it.keys[VINTR] = 7;
+        it.keys[VQUIT] = 8;
+    });
+    r.see("what is kept", get(slave));
+    lock.local = 0;
+    r.see("unlock", put(slave, TIOCSLCKTRMIOS as u32, lock));
+    change(slave, |it| it.local = 0);
+    r.see("then", get(slave));
+    for number in [TIOCGLCKTRMIOS, TIOCSLCKTRMIOS] {
+        r.see("bad address", request(slave, number as u32, BAD));
+    }
+    let refused = sys::child(|| {
+        sys!(SYS_setresuid, 1000, 1000, 1000).unwrap();
+        let answer = put(slave, TIOCSLCKTRMIOS as u32, lock);
+        i32::from(answer != Err(Errno::EPERM))
+    });
+    r.see("a user", sys::wait(refused));
 }
 
 fn settings_refused(r: &mut Report) {

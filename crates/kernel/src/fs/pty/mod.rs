@@ -6,12 +6,14 @@
 //! | [`discipline`] | what happens to the bytes between the two |
 //! | [`control`] | sessions, foreground groups, and who may read and write |
 //! | [`requests`] | ioctl_tty(2) |
+//! | [`settings`] | its part about termios(3) |
 //! | [`devpts`] | `/dev/pts` |
 
 pub mod control;
 pub mod devpts;
 pub mod discipline;
 mod requests;
+mod settings;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -20,7 +22,8 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 
 use lg_abi::raw::general::{CAP_SYS_ADMIN, NOFLSH, O_NOCTTY};
-use lg_abi::{Errno, Signal, Winsize};
+use lg_abi::zerocopy::FromZeros as _;
+use lg_abi::{Errno, Signal, Termios, Winsize};
 
 use self::discipline::{Discipline, Key};
 use crate::mm::UserMemory;
@@ -126,6 +129,8 @@ pub struct Pty {
     pub index: u32,
     discipline: RefCell<Discipline>,
     size: Cell<Winsize>,
+    /// Flags that are set and keys that are not zero can not be changed.
+    locked_settings: Cell<Termios>,
     /// The session whose controlling terminal it is, 0 for none.
     session: Cell<u32>,
     /// The foreground process group, 0 for none.
@@ -166,6 +171,7 @@ impl Pty {
             index,
             discipline: RefCell::default(),
             size: Cell::default(),
+            locked_settings: Cell::new(Termios::new_zeroed()),
             session: Cell::new(0),
             foreground: Cell::new(0),
             masters: Cell::new(0),

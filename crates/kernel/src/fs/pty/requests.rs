@@ -4,16 +4,15 @@ use std::rc::Rc;
 
 use lg_abi::raw::general as linux;
 use lg_abi::raw::ioctl::{
-    FIONREAD, TCFLSH, TCGETS, TCGETS2, TCSBRK, TCSBRKP, TCSETS, TCSETS2, TCSETSF, TCSETSF2, TCSETSW,
-    TCSETSW2, TCXONC, TIOCEXCL, TIOCGETD, TIOCGEXCL, TIOCGPGRP, TIOCGPKT, TIOCGPTLCK, TIOCGPTN, TIOCGSID,
-    TIOCGWINSZ, TIOCNOTTY, TIOCNXCL, TIOCOUTQ, TIOCPKT, TIOCSCTTY, TIOCSETD, TIOCSPGRP, TIOCSPTLCK, TIOCSTI,
-    TIOCSWINSZ,
+    FIONREAD, TCFLSH, TCSBRK, TCSBRKP, TCXONC, TIOCEXCL, TIOCGETD, TIOCGEXCL, TIOCGPGRP, TIOCGPKT,
+    TIOCGPTLCK, TIOCGPTN, TIOCGSID, TIOCGWINSZ, TIOCNOTTY, TIOCNXCL, TIOCOUTQ, TIOCPKT, TIOCSCTTY, TIOCSETD,
+    TIOCSPGRP, TIOCSPTLCK, TIOCSTI, TIOCSWINSZ,
 };
 use lg_abi::zerocopy::{FromBytes, IntoBytes};
-use lg_abi::{Errno, Termios, Termios2, Winsize};
+use lg_abi::{Errno, Winsize};
 
-use super::Pty;
 use super::control::caller;
+use super::{Pty, settings};
 use crate::mm::UserMemory;
 use crate::vfs::FsContext;
 use crate::vfs::permission::has_capability;
@@ -23,20 +22,12 @@ pub(super) const TIOCPKT_FLUSHREAD: u8 = 1;
 pub(super) const TIOCPKT_FLUSHWRITE: u8 = 2;
 pub(super) const TIOCPKT_STOP: u8 = 4;
 pub(super) const TIOCPKT_START: u8 = 8;
-const TIOCPKT_NOSTOP: u8 = 16;
-const TIOCPKT_DOSTOP: u8 = 32;
-const TIOCPKT_IOCTL: u8 = 64;
+pub(super) const TIOCPKT_NOSTOP: u8 = 16;
+pub(super) const TIOCPKT_DOSTOP: u8 = 32;
+pub(super) const TIOCPKT_IOCTL: u8 = 64;
 /// Of each of these only the last is told.
 pub(super) const PACKET_OPPOSITES: [(u8, u8); 2] =
     [(TIOCPKT_STOP, TIOCPKT_START), (TIOCPKT_NOSTOP, TIOCPKT_DOSTOP)];
-
-/// The speeds that `c_cflag` names, in bits a second: B0 to B38400, then B57600 to B4000000.
-const SPEEDS: [u32; 16] =
-    [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400];
-const HIGH_SPEEDS: [u32; 15] = [
-    57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000, 1_500_000, 2_000_000,
-    2_500_000, 3_000_000, 3_500_000, 4_000_000,
-];
 
 /// Which side asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,7 +36,7 @@ enum Side {
     Slave,
 }
 
-fn get<T: FromBytes + IntoBytes>(user: &UserMemory, at: u64) -> Result<T, Errno> {
+pub(super) fn get<T: FromBytes + IntoBytes>(user: &UserMemory, at: u64) -> Result<T, Errno> {
     let mut value = T::new_zeroed();
     user.read(at, value.as_mut_bytes())?;
     Ok(value)
@@ -110,18 +101,6 @@ fn common(
     argument: u64,
 ) -> Result<u64, Errno> {
     match request {
-        TCGETS => user.write(argument, pty.discipline.borrow().settings().as_bytes())?,
-        TCGETS2 => user.write(argument, settings2(pty.discipline.borrow().settings()).as_bytes())?,
-        TCSETS | TCSETSW | TCSETSF => {
-            pty.check_not_background(cx)?;
-            set_settings(pty, get(user, argument)?, request == TCSETSF);
-        }
-        TCSETS2 | TCSETSW2 | TCSETSF2 => {
-            pty.check_not_background(cx)?;
-            let Termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, .. } = get(user, argument)?;
-            let settings = Termios { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc };
-            set_settings(pty, settings, request == TCSETSF2);
-        }
         TIOCGWINSZ => user.write(argument, pty.size.get().as_bytes())?,
         TIOCSWINSZ => pty.set_size(get::<Winsize>(user, argument)?),
         TIOCGPGRP => {
@@ -169,60 +148,9 @@ fn common(
             }
             pty.type_in(&[get::<u8>(user, argument)?]);
         }
-        _ => return Err(Errno::ENOTTY),
+        _ => return settings::request(pty, cx, user, request, argument),
     }
     Ok(0)
-}
-
-fn settings2(settings: &Termios) -> Termios2 {
-    let Termios { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc } = *settings;
-    let c_ospeed = speed(c_cflag & linux::CBAUD);
-    // Input is as fast as output where it has no speed of its own.
-    let c_ispeed = match (c_cflag & linux::CIBAUD) >> linux::IBSHIFT {
-        0 => c_ospeed,
-        own => speed(own),
-    };
-    Termios2 { c_iflag, c_oflag, c_cflag, c_lflag, c_line, c_cc, c_ispeed, c_ospeed }
-}
-
-/// Returns what a CBAUD value means, in bits a second. One that is given as a number (BOTHER) is not kept, as
-/// nothing is ever sent at it.
-fn speed(named: u32) -> u32 {
-    match named.checked_sub(linux::BOTHER) {
-        None => SPEEDS[named as usize % SPEEDS.len()],
-        Some(high) => {
-            (high as usize).checked_sub(1).map_or(0, |index| HIGH_SPEEDS[index % HIGH_SPEEDS.len()])
-        }
-    }
-}
-
-/// Says whether output is held back and let go on by Ctrl-S and Ctrl-Q.
-fn has_usual_flow_control(settings: &Termios) -> bool {
-    let key = |index: u32| settings.c_cc[index as usize];
-    settings.c_iflag & linux::IXON != 0 && key(linux::VSTOP) == 0x13 && key(linux::VSTART) == 0x11
-}
-
-fn set_settings(pty: &Pty, wanted: Termios, flush_input: bool) {
-    // A pseudo-terminal has eight bits, no parity, and a receiver that is always on.
-    let fixed = linux::CSIZE | linux::PARENB | linux::ADDRB;
-    let wanted = Termios { c_cflag: wanted.c_cflag & !fixed | linux::CS8 | linux::CREAD, ..wanted };
-    let mut discipline = pty.discipline.borrow_mut();
-    let before = *discipline.settings();
-    let was_stopped = discipline.is_stopped();
-    if flush_input {
-        discipline.flush_input();
-    }
-    discipline.set_settings(wanted);
-    let is_stopped = discipline.is_stopped();
-    drop(discipline);
-    pty.tell_of_stop(was_stopped, is_stopped);
-    if has_usual_flow_control(&before) != has_usual_flow_control(&wanted) {
-        pty.tell_packet(if has_usual_flow_control(&wanted) { TIOCPKT_DOSTOP } else { TIOCPKT_NOSTOP });
-    }
-    if (before.c_lflag | wanted.c_lflag) & linux::EXTPROC != 0 {
-        pty.tell_packet(TIOCPKT_IOCTL);
-    }
-    pty.wake();
 }
 
 fn flush(pty: &Pty, which: u64) -> Result<(), Errno> {
