@@ -121,17 +121,18 @@ fn size(rows: u16, columns: u16) -> Winsize {
 #[test]
 fn a_shell_in_a_terminal_has_job_control() {
     let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
-    shell.command("stty size; tty; sleep 100 & jobs");
+    // The job says when the terminal is its own, with words that are not in the line as it is shown.
+    let job =
+        r#"until [ $(cut -d" " -f8 /proc/$$/stat) = $$ ]; do sleep 0.05; done; echo in fr""ont; sleep 100"#;
+    shell.command(&format!("stty size; tty; bash -c '{job}' & jobs"));
     shell.expect("30 100\r\n/dev/pts/0\r\n");
     shell.expect("Running");
     shell.command("fg");
-    shell.expect("sleep 100\r\n");
-    // The shell gives the terminal away after it has shown the command.
-    std::thread::sleep(Duration::from_millis(500));
+    shell.expect("in front\r\n");
     shell.press(b"\x1a");
     shell.expect("Stopped");
     shell.command("bg");
-    shell.expect("sleep 100 &\r\n");
+    shell.expect("sleep 100' &\r\n");
     shell.command("kill %1; wait");
     shell.expect("Terminated");
     shell.command("echo ready; cat; echo caught=$?");
@@ -197,6 +198,68 @@ fn an_editor_saves_a_file() {
     shell.press(b"ihello from vi\x1b:wq\r");
     shell.expect("14\r\nhello from vi\r\n");
     assert_eq!(shell.end().code(), Some(0));
+}
+
+/// Says, loudly, if a program is not on this machine.
+fn lacks(program: &str) -> bool {
+    let lacks = !Path::new("/usr/bin").join(program).exists();
+    if lacks {
+        eprintln!("SKIPPED: there is no {program} on this machine");
+    }
+    lacks
+}
+
+#[test]
+fn a_pager_shows_pages() {
+    let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
+    if lacks("less") {
+        return;
+    }
+    shell.command("seq 1000 1200 | less");
+    shell.expect("1000\r\n1001");
+    shell.expect("1028");
+    shell.press(b" ");
+    shell.expect("1057");
+    shell.press(b"/1150\r");
+    shell.expect("1178");
+    shell.press(b"q");
+    shell.command("exit");
+    assert_eq!(shell.end().code(), Some(0));
+}
+
+#[test]
+fn programs_make_terminals_of_their_own() {
+    let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
+    if lacks("script") || lacks("python3") {
+        return;
+    }
+    shell.command("script -qc 'tty; stty size' /tmp/log; grep -c pts /tmp/log");
+    shell.expect("/dev/pts/1\r\n30 100\r\n");
+    shell.expect("2\r\n");
+    shell.command("python3 -c \"import pty; print(pty.spawn(['sh', '-c', 'tty; read line; exit 3']))\"");
+    shell.expect("/dev/pts/1\r\n");
+    shell.press(b"a line\r");
+    shell.expect("768\r\n");
+    shell.command("stty -a < /dev/tty | head -n 1; exit");
+    shell.expect("speed 38400 baud; rows 30; columns 100;");
+    assert_eq!(shell.end().code(), Some(0));
+}
+
+#[test]
+fn a_multiplexer_is_left_and_found_again() {
+    let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
+    if lacks("tmux") {
+        return;
+    }
+    shell.command("export LC_ALL=C.UTF-8; tmux -f /dev/null new-session 'exec bash --norc -i'");
+    shell.command("tty; echo in the p\"\"ane");
+    shell.expect("/dev/pts/1");
+    shell.expect("in the pane");
+    shell.press(b"\x02d");
+    shell.expect("[detached (from session 0)]");
+    shell.command("echo count=$(tmux capture-pane -p | grep -c '^in the pane'); tmux kill-server; exit 4");
+    shell.expect("count=1\r\n");
+    assert_eq!(shell.end().code(), Some(4));
 }
 
 #[test]
