@@ -1,7 +1,7 @@
 //! Page faults: demand paging, fault-around and copy-on-write.
 
 use lg_abi::Errno;
-use lg_platform::{Access, Mapping, PAGE_SIZE, Prot, UserAddr, UserRange};
+use lg_platform::{Access, Frame, Mapping, PAGE_SIZE, Prot, UserAddr, UserRange};
 
 use super::manager::{map_page, page_prot, table_errno};
 use super::{Backing, FrameRef, MemoryManager, Vma, VmaFlags};
@@ -19,6 +19,13 @@ const PREFAULT_PAGES: u64 = 64;
 
 /// Sequential faults in anonymous memory map twice as much each time, up to this many pages.
 const MAX_WINDOW_PAGES: u64 = 256;
+
+/// A store to a page that a fork shares copies this many, aligned to as many: what a process stores to soon after a
+/// fork lies close together, and a copy costs far less than an exit.
+const COPY_PAGES: u64 = 16;
+
+/// It does so this often after each fork. The stores of a process that lives on are farther apart.
+pub(super) const COPIES_AROUND: u32 = 32;
 
 /// The distance below a stack area at which a touch makes it grow.
 const STACK_GAP: u64 = 8 << 20;
@@ -66,9 +73,8 @@ impl MemoryManager {
             Some(mapping) => {
                 let prot = page_prot(&area, &self.frames, mapping);
                 if access == Access::Write && !prot.contains(Prot::WRITE) {
-                    let copy = self.frames.alloc_copy(mapping.frame).map_err(out_of_memory)?;
-                    self.install(page, copy, area.prot)?;
-                    self.frames.release(mapping.frame);
+                    self.copy(&area, page, mapping.frame)?;
+                    self.copy_around(&area, page);
                     return Ok(());
                 }
                 self.machine
@@ -99,6 +105,28 @@ impl MemoryManager {
         let access = if area.prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
         for page in range.page_addrs() {
             if !self.is_resident(page) && self.fault(page, access).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Gives a page a frame of its own in place of one that others have, too.
+    fn copy(&mut self, area: &Vma, page: UserAddr, frame: Frame) -> Result<(), MemoryFault> {
+        let copy = self.frames.alloc_copy(frame).map_err(out_of_memory)?;
+        self.install(page, copy, area.prot)?;
+        self.frames.release(frame);
+        Ok(())
+    }
+
+    /// Copies what is shared around a page that was copied, soon after a fork.
+    fn copy_around(&mut self, area: &Vma, page: UserAddr) {
+        let Some(left) = self.copies_around.checked_sub(1) else { return };
+        self.copies_around = left;
+        for around in aligned_window(page, COPY_PAGES).intersect(area.range).page_addrs() {
+            let Some(mapping) = self.machine.borrow().lookup(self.space, around) else { continue };
+            let is_shared = !page_prot(area, &self.frames, mapping).contains(Prot::WRITE);
+            // A courtesy: what is not copied now faults later.
+            if is_shared && self.copy(area, around, mapping.frame).is_err() {
                 return;
             }
         }

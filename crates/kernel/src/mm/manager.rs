@@ -10,6 +10,7 @@ use lg_platform::{
     Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange,
 };
 
+use super::fault::COPIES_AROUND;
 use super::{Backing, Frames, Machine, Vma, VmaFlags};
 use crate::vfs::Inode;
 
@@ -47,10 +48,12 @@ pub struct MemoryManager {
     pub(super) frames: Rc<Frames>,
     pub(super) space: SpaceId,
     pub(super) areas: BTreeMap<UserAddr, Vma>,
-    /// Where the last fault in anonymous memory left off, to tell sequential use.
+    /// Where the last fault in memory that was absent left off, to tell sequential use.
     pub(super) next_sequential: UserAddr,
     /// How many pages the next sequential fault maps.
     pub(super) window_pages: u64,
+    /// How many more stores to pages that a fork shares copy those around, too.
+    pub(super) copies_around: u32,
     mmap_top: UserAddr,
     brk_start: UserAddr,
     brk: UserAddr,
@@ -83,6 +86,7 @@ impl MemoryManager {
             areas: BTreeMap::new(),
             next_sequential: UserAddr(0),
             window_pages: 0,
+            copies_around: 0,
             mmap_top,
             brk_start: UserAddr(0),
             brk: UserAddr(0),
@@ -544,6 +548,8 @@ impl MemoryManager {
     /// Returns a copy for a forked process. Private pages are shared until either side stores to them.
     pub fn fork(&mut self) -> Result<MemoryManager, Errno> {
         let mut child = MemoryManager::new(&self.machine, &self.frames, self.mmap_top)?;
+        child.copies_around = COPIES_AROUND;
+        self.copies_around = COPIES_AROUND;
         child.brk_start = self.brk_start;
         child.brk = self.brk;
         child.stack_limit = self.stack_limit;
