@@ -48,7 +48,7 @@ pub(super) fn sys_close_range(ctx: &mut Ctx<'_>, [first, last, flags, ..]: [u64;
         return Err(Errno::EINVAL.into());
     }
     if flags & u64::from(CLOSE_RANGE_UNSHARE) != 0 && Rc::strong_count(&ctx.task().fds) > 1 {
-        let copy = ctx.fds().borrow().fork(&ctx.fs());
+        let copy = ctx.fds().borrow().fork(&ctx.fs())?;
         ctx.task_mut().fds = Rc::new(std::cell::RefCell::new(copy));
     }
     let fds = ctx.fds();

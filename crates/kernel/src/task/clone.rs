@@ -129,7 +129,7 @@ impl Kernel {
         let fds = if has(FILES) {
             task.fds.clone()
         } else {
-            let copy = task.fds.borrow().fork(&self.fs_context(task));
+            let copy = task.fds.borrow().fork(&self.fs_context(task))?;
             Rc::new(RefCell::new(copy))
         };
         let fs = if has(FS) {

@@ -271,7 +271,7 @@ impl Kernel {
             // Other processes go on with the table; this one gets its own.
             let shared = task.fds.clone();
             let task = &self.tasks[&tid];
-            let copy = shared.borrow().fork(&self.fs_context(task));
+            let copy = shared.borrow().copy(&self.fs_context(task));
             if let Some(task) = self.tasks.get_mut(&tid) {
                 task.fds = Rc::new(RefCell::new(copy));
             }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use lg_abi::Errno;
 
+use super::quota::{Counted, Quota};
 use super::{FileDescription, FsContext, LockTable};
 
 /// The most descriptors a table holds, whatever RLIMIT_NOFILE says: `/proc/sys/fs/nr_open`.
@@ -27,10 +28,10 @@ impl OnExec {
     }
 }
 
-#[derive(Clone)]
 struct Entry {
     description: Rc<FileDescription>,
     on_exec: OnExec,
+    _counted: Counted,
 }
 
 /// The descriptors of a process.
@@ -43,6 +44,7 @@ pub struct FdTable {
     /// Owns the POSIX locks of the process.
     owner: u64,
     locks: Rc<LockTable>,
+    count: Rc<Quota>,
 }
 
 impl FdTable {
@@ -53,16 +55,33 @@ impl FdTable {
             lowest_free: 0,
             owner: cx.vfs.new_lock_owner(),
             locks: cx.vfs.locks().clone(),
+            count: cx.vfs.descriptors().clone(),
         }
     }
 
     /// Returns the copy that a forked process gets. It owns none of the locks.
-    pub fn fork(&self, cx: &FsContext<'_>) -> FdTable {
+    ///
+    /// Errors: ENOMEM where all tables would hold too many descriptors.
+    pub fn fork(&self, cx: &FsContext<'_>) -> Result<FdTable, Errno> {
+        if self.entries.len() as u64 > self.count.left() {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(self.copy(cx))
+    }
+
+    /// Returns a copy even where there are too many descriptors then, for what can not fail any more.
+    pub fn copy(&self, cx: &FsContext<'_>) -> FdTable {
+        let copy = |(fd, entry): (&u32, &Entry)| {
+            let description = entry.description.clone();
+            let counted = self.count.take_one_over_limit();
+            (*fd, Entry { description, on_exec: entry.on_exec, _counted: counted })
+        };
         FdTable {
-            entries: self.entries.clone(),
+            entries: self.entries.iter().map(copy).collect(),
             lowest_free: self.lowest_free,
             owner: cx.vfs.new_lock_owner(),
             locks: self.locks.clone(),
+            count: self.count.clone(),
         }
     }
 
@@ -102,7 +121,7 @@ impl FdTable {
     /// Puts a description at the lowest free descriptor that is at least `min` and below `limit`
     /// (RLIMIT_NOFILE).
     ///
-    /// Errors: EMFILE.
+    /// Errors: EMFILE; ENFILE where all tables hold too many.
     pub fn insert_from(
         &mut self,
         min: u32,
@@ -114,7 +133,8 @@ impl FdTable {
         if u64::from(fd) >= limit.min(NR_OPEN) {
             return Err(Errno::EMFILE);
         }
-        self.entries.insert(fd, Entry { description, on_exec });
+        let counted = self.count.take_one().map_err(|_| Errno::ENFILE)?;
+        self.entries.insert(fd, Entry { description, on_exec, _counted: counted });
         if fd == self.lowest_free {
             self.lowest_free = self.free_from(fd);
         }
@@ -157,7 +177,7 @@ impl FdTable {
 
     /// Puts a description at `fd` and returns what was there, for the caller to close ([`close_removed`]).
     ///
-    /// Errors: EBADF where `fd` is not below `limit`.
+    /// Errors: EBADF where `fd` is not below `limit`; ENFILE where all tables hold too many.
     pub fn replace(
         &mut self,
         fd: u32,
@@ -168,7 +188,8 @@ impl FdTable {
         if u64::from(fd) >= limit.min(NR_OPEN) {
             return Err(Errno::EBADF);
         }
-        let old = self.entries.insert(fd, Entry { description, on_exec });
+        let counted = self.count.take_one().map_err(|_| Errno::ENFILE)?;
+        let old = self.entries.insert(fd, Entry { description, on_exec, _counted: counted });
         if fd == self.lowest_free {
             self.lowest_free = self.free_from(fd);
         }

@@ -111,6 +111,9 @@ const MAX_MOUNTS: usize = 1000;
 
 /// How many open file descriptions there may be where nothing else is said.
 pub const DEFAULT_OPEN_FILES: u32 = 65_536;
+/// How many descriptors all tables hold together: each takes some 40 bytes of the vmm, many can be of one file, and a fork
+/// doubles them.
+const MAX_DESCRIPTORS: u64 = 1 << 18;
 
 /// What all file systems of one kernel share: the mounts, the numbers given out, the file locks.
 pub struct Vfs {
@@ -122,6 +125,7 @@ pub struct Vfs {
     next_ino: Cell<u64>,
     next_owner: Cell<u64>,
     open_files: Rc<Quota>,
+    descriptors: Rc<Quota>,
     file_bytes: Rc<Quota>,
     output: Rc<Quota>,
     locks: Rc<LockTable>,
@@ -165,6 +169,7 @@ impl Vfs {
             next_ino: Cell::new(1),
             next_owner: Cell::new(1),
             open_files: Rc::new(Quota::new(DEFAULT_OPEN_FILES.into())),
+            descriptors: Rc::new(Quota::new(MAX_DESCRIPTORS)),
             file_bytes: Rc::default(),
             output: Rc::default(),
             locks: Rc::default(),
@@ -323,6 +328,11 @@ impl Vfs {
     /// Returns the count of open file descriptions (`/proc/sys/fs/file-max`).
     pub fn open_files(&self) -> &Rc<Quota> {
         &self.open_files
+    }
+
+    /// Returns the count of the descriptors in all tables.
+    pub fn descriptors(&self) -> &Rc<Quota> {
+        &self.descriptors
     }
 
     /// Returns the count of the bytes that files with a name hold in memory.

@@ -47,6 +47,12 @@ impl Quota {
         Ok(Counted(self.clone()))
     }
 
+    /// Counts one more for as long as the answer lives, even where that is too much.
+    pub fn take_one_over_limit(self: &Rc<Quota>) -> Counted {
+        self.take_over_limit(1);
+        Counted(self.clone())
+    }
+
     /// Returns how much there is.
     pub fn used(&self) -> u64 {
         self.used.get()

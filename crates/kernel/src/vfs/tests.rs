@@ -256,7 +256,7 @@ fn descriptors_are_the_lowest_free_ones_up_to_the_limit() {
     assert!(table.replace(9, open(), OnExec::Keep, 1024).unwrap().is_none());
     assert_eq!(table.replace(u32::MAX, open(), OnExec::Keep, u64::MAX).err(), Some(Errno::EBADF));
     assert_eq!(table.insert(open(), OnExec::Keep, 1024), Ok(4));
-    let copy = table.fork(&world.cx());
+    let copy = table.fork(&world.cx()).unwrap();
     assert_eq!(table.remove_close_on_exec().len(), 1);
     assert_eq!(table.fds(), [0, 1, 3, 4, 9]);
     assert_eq!(copy.fds(), [0, 1, 2, 3, 4, 9]);
