@@ -23,8 +23,10 @@ pub enum Sent {
     Queued,
     /// The process ignores it.
     Ignored,
-    /// There is nobody to take it, or no room for it.
+    /// There is nobody to take it.
     Lost,
+    /// There is no room for it.
+    Full,
 }
 
 impl Kernel {
@@ -78,7 +80,7 @@ impl Kernel {
             },
         };
         if !queued {
-            return Sent::Lost;
+            return Sent::Full;
         }
         self.signal_arrived.wake_all();
         self.interrupt_sleep(receiver);

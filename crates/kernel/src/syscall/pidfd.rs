@@ -8,7 +8,7 @@ use lg_abi::{Errno, SigInfo};
 use super::Ctx;
 use super::event::check_flags;
 use super::fd::install;
-use super::signal::{kept_by_kernel, signal_or_none};
+use super::signal::{kept_by_kernel, queue, signal_or_none};
 use crate::fs::anon::new_anon;
 use crate::fs::pidfd::{PidFd, as_pidfd};
 use crate::signal::SignalTarget;
@@ -72,7 +72,7 @@ pub(super) fn sys_pidfd_send_signal(ctx: &mut Ctx<'_>, [fd, signal, info, flags,
         return Err(Errno::EPERM.into());
     }
     if let Some(signal) = signal {
-        ctx.kernel.send_signal(SignalTarget::Process(tgid), signal, info);
+        queue(ctx, SignalTarget::Process(tgid), signal, info)?;
     }
     Ok(0)
 }

@@ -4,7 +4,7 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, SigAction, SigInfo, SigSet, SigStack, Signal};
 
 use super::Ctx;
-use crate::signal::{SignalTarget, on_alt_stack};
+use crate::signal::{Sent, SignalTarget, on_alt_stack};
 use crate::task::{Stop, SysResult, Tid, Wait};
 
 /// Size of the kernel's `sigset_t`.
@@ -148,9 +148,22 @@ fn send_to_thread(
         let info = info.unwrap_or_else(|| {
             SigInfo::from_process(signal, SigInfo::SI_TKILL, sender, ctx.task().creds.uid)
         });
-        ctx.kernel.send_signal(SignalTarget::Thread(target_tid), signal, info);
+        queue(ctx, SignalTarget::Thread(target_tid), signal, info)?;
     }
     Ok(0)
+}
+
+/// Sends a signal that says more than its number: EAGAIN where there is no room for what it says.
+pub(super) fn queue(
+    ctx: &mut Ctx<'_>,
+    target: SignalTarget,
+    signal: Signal,
+    info: SigInfo,
+) -> Result<(), Errno> {
+    match ctx.kernel.send_signal(target, signal, info) {
+        Sent::Full if signal.is_realtime() && info.code != SigInfo::SI_USER => Err(Errno::EAGAIN),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the siginfo of a queued signal. A process may not pretend that the kernel sent it.
@@ -180,7 +193,7 @@ pub(super) fn sys_rt_sigqueueinfo(ctx: &mut Ctx<'_>, [pid, signal, info, ..]: [u
         return Err(Errno::EPERM.into());
     }
     if let Some(signal) = signal {
-        ctx.kernel.send_signal(SignalTarget::Process(tgid), signal, info);
+        queue(ctx, SignalTarget::Process(tgid), signal, info)?;
     }
     Ok(0)
 }

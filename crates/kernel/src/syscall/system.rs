@@ -8,6 +8,7 @@ use super::Ctx;
 use super::process::to_rusage;
 use super::time::process_cpu_ns;
 use crate::task::{ResourceUse, SysResult, Tid};
+use crate::vfs::NR_OPEN;
 
 /// The Linux release whose interface this is. Programs compare it with what they need.
 pub const RELEASE: &str = "6.1.0-luminaguard";
@@ -102,7 +103,8 @@ fn set_limit(ctx: &mut Ctx<'_>, tgid: Tid, resource: u64, limit: Rlimit) -> SysR
     if limit.cur > limit.max {
         return Err(Errno::EINVAL.into());
     }
-    if limit.max > before.max && !privileged {
+    let beyond_all = resource == u64::from(linux::RLIMIT_NOFILE) && limit.max > NR_OPEN;
+    if limit.max > before.max && !privileged || beyond_all {
         return Err(Errno::EPERM.into());
     }
     process.rlimits.set(resource, limit);
