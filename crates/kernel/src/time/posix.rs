@@ -68,6 +68,8 @@ struct PosixTimer {
     /// How often it has been set: tells whether a signal in a queue is that of the present setting.
     round: u64,
     last_overrun: i32,
+    /// Expiries before the next one that are left out, as there would be too many.
+    left_out: u64,
     _count: Counted,
 }
 
@@ -133,6 +135,7 @@ impl Kernel {
             queued: false,
             round: 0,
             last_overrun: 0,
+            left_out: 0,
             _count: count,
         };
         timers.timers.insert(id, timer);
@@ -177,6 +180,7 @@ impl Kernel {
         timer.queued = false;
         timer.round += 1;
         timer.last_overrun = 0;
+        timer.left_out = 0;
         if let Some(next_ns) = setting.next_ns
             && !timer.clock.is_cpu()
             && timer.notify != Notify::Nobody
@@ -198,6 +202,10 @@ impl Kernel {
         let Some(next_ns) = next_ns else { return Ok((0, interval_ns)) };
         let goes_on = timer.queued || timer.notify == Notify::Nobody;
         let left_ns = match now_ns.checked_sub(next_ns) {
+            // Expiries that are left out are told all the same.
+            None | Some(0) if interval_ns > 0 && timer.left_out > 0 => {
+                (next_ns - now_ns).checked_rem(interval_ns).unwrap_or(0).max(1)
+            }
             None | Some(0) => (next_ns - now_ns).max(1),
             Some(past_ns) if goes_on => past_ns.checked_rem(interval_ns).map_or(0, |past| interval_ns - past),
             // Its signal is about to be sent.
@@ -299,8 +307,8 @@ impl Kernel {
         };
         timer.queued = false;
         let missed = now_ns.saturating_sub(expired_ns).checked_div(timer.setting.interval_ns).unwrap_or(0);
-        timer.last_overrun = info.add_overrun(missed);
-        timer.setting.advance(now_ns);
+        timer.last_overrun = info.add_overrun(missed.saturating_add(std::mem::take(&mut timer.left_out)));
+        timer.left_out = timer.setting.advance(now_ns);
         if let (Some(next_ns), false) = (timer.setting.next_ns, clock.is_cpu()) {
             self.timers.add(next_ns, Timer::Posix(tgid, id));
         }
