@@ -180,7 +180,7 @@ pub struct SandboxSpec {
     pub cpu_time: Option<Duration>,
     /// The most open files at one time.
     pub max_open_files: u32,
-    /// The most bytes that files of the guest hold together, or as many as there is memory.
+    /// The most bytes that files of the guest hold together; `None` is seven eighths of the memory.
     pub file_bytes: Option<u64>,
     /// The most bytes that programs may write to their streams, after which the sandbox is ended, or no limit.
     pub output_bytes: Option<u64>,

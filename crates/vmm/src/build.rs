@@ -163,11 +163,15 @@ pub fn set_limits_from_now(kernel: &mut Kernel, limits: &lg_control::Limits) -> 
     set_limits(kernel, &limits)
 }
 
+/// What part of the memory files leave to programs where nothing else is asked for: who fills the file system gets ENOSPC, and
+/// whoever is to clear it up can run.
+const PROGRAMS_PART: u64 = 8;
+
 fn limits(spec: &SandboxSpec) -> lg_kernel::Limits {
     lg_kernel::Limits {
         processes: spec.max_processes,
         open_files: spec.max_open_files,
-        file_bytes: spec.file_bytes.unwrap_or(u64::MAX),
+        file_bytes: spec.file_bytes.unwrap_or(spec.memory_bytes - spec.memory_bytes / PROGRAMS_PART),
         output_bytes: spec.output_bytes.unwrap_or(u64::MAX),
         cpu_ns: spec.cpu_time.map(nanoseconds),
         deadline_ns: spec.timeout.map(nanoseconds),
