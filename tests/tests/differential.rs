@@ -3,7 +3,9 @@
 //! Natively a check must hold before anything is said about the sandbox. Without /dev/kvm the checks run
 //! natively only, and this is said loudly.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -15,7 +17,7 @@ const KNOWN_FAILURES: &[(&str, &str)] = &[];
 
 fn main() {
     let arguments = Arguments::from_args();
-    let sandbox = luminaguard();
+    let sandbox = common::luminaguard(Path::new(GUEST));
     if sandbox.is_none() {
         eprintln!("SKIPPED: /dev/kvm can not be opened, so the checks run natively only");
     }
@@ -26,20 +28,6 @@ fn main() {
         Trial::test(name.clone(), move || check(&name, sandbox.as_deref()))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
-}
-
-/// Builds the command line, which is another package's, and returns it; `None` without KVM.
-fn luminaguard() -> Option<PathBuf> {
-    std::fs::File::options().read(true).write(true).open("/dev/kvm").ok()?;
-    let directory = Path::new(GUEST).parent().expect("a program lies in a directory");
-    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--locked", "--package", "luminaguard", "--target-dir"]);
-    build.arg(directory.parent().expect("target directory"));
-    if directory.ends_with("release") {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo can be started").success(), "luminaguard can not be built");
-    Some(directory.join("luminaguard"))
 }
 
 /// What a run of the guest program came to.
