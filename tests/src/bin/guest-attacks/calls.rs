@@ -5,6 +5,9 @@ use libc::*;
 use crate::sys::{self, c, sys};
 use crate::{Attack, Verdict, must_fail};
 
+/// `struct file_handle` of inode 2, with eight bytes of handle.
+static HANDLE: [u8; 16] = [8, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0];
+
 /// Calls that must fail whatever the caller is: name, number, arguments. Texts are given by their address.
 fn table() -> Vec<(&'static str, i64, Vec<usize>)> {
     fn text(text: &'static std::ffi::CStr) -> usize {
@@ -60,11 +63,7 @@ fn table() -> Vec<(&'static str, i64, Vec<usize>)> {
         ("a new process namespace", SYS_unshare, vec![CLONE_NEWPID as usize]),
         ("a child in a new user namespace", SYS_clone, vec![(CLONE_NEWUSER | SIGCHLD) as usize, 0, 0, 0, 0]),
         ("enter a namespace", SYS_setns, vec![0, 0]),
-        (
-            "open_by_handle_at",
-            SYS_open_by_handle_at,
-            vec![AT_FDCWD as usize, b"\x08\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0".as_ptr() as usize, 0],
-        ),
+        ("open_by_handle_at", SYS_open_by_handle_at, vec![AT_FDCWD as usize, HANDLE.as_ptr() as usize, 0]),
         ("quotactl", SYS_quotactl, vec![0x80_0007, text(c"/dev/sda1"), 0, 0]),
         ("acct", SYS_acct, vec![text(c"/tmp/x")]),
         ("read the log of the kernel", SYS_syslog, vec![3, text(c""), 0]),

@@ -8,7 +8,6 @@
 //! |---|---|
 //! | `SECRET_PATH` | a file of the host that was not granted, and that holds the secret |
 //! | `LISTENER_PORT`, `LISTENER_NAME` | where a process of the host listens: TCP, and an abstract UNIX socket |
-//! | `PORTS` | `1` where the KVM is the kind that has a page for user code to write in the kernel area |
 //!
 //! `/rw` and `/ro` are directories of the host, the one granted for writing.
 //!

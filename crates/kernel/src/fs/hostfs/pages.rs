@@ -199,7 +199,7 @@ mod tests {
         /// A file of three pages that was last changed at a time, in seconds.
         fn new(changed_s: i64) -> Scene {
             let dir = TempDir::new();
-            dir.write("file", &"a".repeat(3 * PAGE as usize));
+            dir.write("file", "a".repeat(3 * PAGE as usize));
             let file = File::open(dir.0.join("file")).unwrap();
             let mut stat = LowerStat::from_host(&rustix::fs::fstat(&file).unwrap());
             let changed = Timespec { tv_sec: changed_s, tv_nsec: 0 };
@@ -216,7 +216,7 @@ mod tests {
 
         /// Changes the bytes of the file; `tells` says whether its times change.
         fn change(&mut self, tells: bool) {
-            self.dir.write("file", &"b".repeat(3 * PAGE as usize));
+            self.dir.write("file", "b".repeat(3 * PAGE as usize));
             self.stat.mtime.tv_sec += i64::from(tells);
         }
     }
