@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
             &["cargo", "doc", "--workspace", "--no-deps", "--document-private-items", "--locked"],
         )
     },
+    Step::new("unsafe code", &["cargo", "xtask", "unsafe-code", "--check"]),
     Step::new("generated documentation", &["cargo", "xtask", "syscalls", "--check"]),
     Step::new("tests", &["cargo", "test", "--workspace", "--locked"]),
     // Also where a virtual machine's calls take no exit from the first on.

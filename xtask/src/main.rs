@@ -4,6 +4,7 @@ mod ci;
 mod ordinary_kvm;
 mod suite;
 mod syscalls;
+mod unsafe_code;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -16,6 +17,7 @@ usage: cargo xtask <verb>
 verbs:
   ci [name]                   run all checks, or those whose name contains `name`
   syscalls [--check]          write docs/syscalls.md from the system-call table, or fail if it is stale
+  unsafe-code [--check]       count the word `unsafe` in each package: the numbers of unsafe-code.toml may only fall
   ordinary-kvm [program...]   run the tests that need KVM, and the programs given (static binaries), on
                               ordinary KVM inside an emulated machine; needs qemu-system-x86 and either a
                               Debian kernel installed or apt-get to download one
@@ -41,6 +43,8 @@ fn run() -> anyhow::Result<ExitCode> {
         ["ci", only] => ci::run(Some(only)),
         ["syscalls"] => syscalls::run(syscalls::Mode::Write),
         ["syscalls", "--check"] => syscalls::run(syscalls::Mode::Check),
+        ["unsafe-code"] => unsafe_code::run(false),
+        ["unsafe-code", "--check"] => unsafe_code::run(true),
         ["ordinary-kvm", programs @ ..] => ordinary_kvm::run(programs.iter().map(PathBuf::from).collect()),
         ["suite", words @ ..] => suite::run(words),
         ["help" | "--help" | "-h"] => {
