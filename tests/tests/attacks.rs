@@ -4,12 +4,14 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,15 +88,16 @@ impl Host {
     fn attack(&self, name: &str) -> Result<(), Failed> {
         let scene = Scene::new();
         let before = scene.looks();
-        let output = self.command(name, &scene).output().expect("luminaguard can be started");
-        let said = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
+        let Run { status, said, errors, most_mib } = run(&mut self.command(name, &scene));
         let mut wrong = Vec::new();
-        if output.status.code() != Some(0) || !said.starts_with("refused: ") {
-            wrong.push(format!("{}: {said}{errors}", output.status));
+        if status.code() != Some(0) || !said.starts_with("refused: ") {
+            wrong.push(format!("{status}: {said}{errors}"));
         }
         if said.contains(SECRET) || errors.contains(SECRET) {
             wrong.push("the secret came out".to_owned());
+        }
+        if most_mib > MEMORY_MIB + OWN_MEMORY_MIB {
+            wrong.push(format!("a process of it took {most_mib} MiB on the host"));
         }
         if errors.contains("panicked") {
             wrong.push(format!("a panic: {errors}"));
@@ -157,21 +160,37 @@ impl Host {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut usage: libc::rusage = nothing();
-        // SAFETY: the structure is there for the call to fill.
-        unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
-        let most_mib = usage.ru_maxrss as u64 / 1024;
-        if most_mib > MEMORY_MIB + OWN_MEMORY_MIB {
-            return Err(format!("a process took {most_mib} MiB"));
-        }
-        println!("the largest process took {most_mib} MiB");
         Ok(())
     }
 }
 
-fn nothing() -> libc::rusage {
+/// What a run of the guest program came to.
+struct Run {
+    status: ExitStatus,
+    said: String,
+    errors: String,
+    /// Memory of the largest of its processes on the host.
+    most_mib: u64,
+}
+
+fn run(command: &mut Command) -> Run {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("luminaguard can be started");
+    let (mut said, mut errors) = (Vec::new(), Vec::new());
+    let (mut stdout, mut stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| stderr.read_to_end(&mut errors).expect("a pipe can be read"));
+        stdout.read_to_end(&mut said).expect("a pipe can be read");
+    });
     // SAFETY: a structure of integers, for which zero is a value.
-    unsafe { std::mem::zeroed() }
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let mut status = 0;
+    // SAFETY: both are there for the call to fill, and nobody else waits for this child.
+    let waited = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
+    assert!(waited > 0, "the child can be waited for");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let status = ExitStatus::from_raw(status);
+    Run { status, said: text(said), errors: text(errors), most_mib: usage.ru_maxrss as u64 / 1024 }
 }
 
 /// What tells that a file was changed.

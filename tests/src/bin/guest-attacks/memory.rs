@@ -2,7 +2,7 @@
 
 use libc::*;
 
-use crate::sys::{self, Errno, sys};
+use crate::sys::{self, Errno, c, sys};
 use crate::{Attack, Verdict, must_die, must_fail, must_fail_with};
 
 /// Where the kernel's stubs, tables and, where it is needed, the mailbox lie, and pages around.
@@ -72,6 +72,56 @@ pub fn attacks() -> Vec<Attack> {
     all.push(Attack::new("write to the vDSO", || must_die(|| store(vdso()))));
     all.push(Attack::new("a changed vDSO stays the changer's own", changed_vdso));
     all.push(Attack::new("write another process' memory", other_process));
+    all.extend([
+        Attack::new("find memory of a process that has ended", || {
+            left_by(|| {
+                let at = anonymous(24 << 20);
+                fill(at, 24 << 20);
+            })
+        }),
+        Attack::new("find memory that was given back", || {
+            left_by(|| {
+                for _ in 0..4 {
+                    let at = anonymous(8 << 20);
+                    fill(at, 8 << 20);
+                    sys!(SYS_madvise, at, 8 << 20, MADV_DONTNEED).expect("it is mapped");
+                    sys!(SYS_munmap, at, 8 << 20).expect("it is mapped");
+                }
+            })
+        }),
+        Attack::new("find the contents of a removed file", || {
+            left_by(|| {
+                std::fs::write("/tmp/mine", MARK.repeat(20 << 17)).expect("/tmp can be written");
+                std::fs::remove_file("/tmp/mine").expect("it is there");
+            })
+        }),
+        Attack::new("find what was in a file before it was cut", || {
+            left_by(|| {
+                let fd = sys::fd("/tmp/cut", O_RDWR | O_CREAT);
+                sys::write(fd, &MARK.repeat(4000)).expect("/tmp can be written");
+                for size in [20_001, 100, 1 << 20] {
+                    sys!(SYS_ftruncate, fd, size).expect("a file can be cut");
+                }
+                let text = sys::pread(fd, 1 << 20, 100).expect("it can be read");
+                assert!(!text.contains("LEFTOVER"), "what was cut came back");
+            })
+        }),
+        Attack::new("find what went through a pipe", || {
+            left_by(|| {
+                for _ in 0..200 {
+                    let (_reader, writer) = sys::pipe(O_NONBLOCK);
+                    let _ = sys::write(writer, &MARK.repeat(8192));
+                }
+            })
+        }),
+        Attack::new("find the arguments of another program", || {
+            left_by(|| {
+                let word = c(&"LEFTOVER".repeat(10_000));
+                let words = [word.as_ptr() as usize, 0];
+                let _ = sys!(SYS_execve, c("/usr/bin/true").as_ptr(), words.as_ptr(), words.as_ptr());
+            })
+        }),
+    ]);
     all
 }
 
@@ -222,6 +272,42 @@ fn jumps_into_the_stub() -> Verdict {
         ends.insert(end);
     }
     crate::must_go_on(format!("{ends:?}"))
+}
+
+/// What is left in memory to be found.
+const MARK: &[u8; 8] = b"LEFTOVER";
+
+fn fill(at: usize, len: usize) {
+    for word in (at..at + len).step_by(8) {
+        // SAFETY: the range was just mapped for writing.
+        unsafe { (word as *mut [u8; 8]).write_volatile(*MARK) };
+    }
+}
+
+/// Lets a child leave marks behind, then takes all the memory there is: each page must be zero.
+fn left_by(body: impl FnOnce()) -> Verdict {
+    let end = sys::ends(|| {
+        body();
+        0
+    });
+    if end != "exited 0" {
+        return Err(end);
+    }
+    let end = sys::ends(|| {
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+        loop {
+            let at = anonymous(1 << 20);
+            for word in (at..at + (1 << 20)).step_by(8) {
+                // SAFETY: the range was just mapped.
+                if unsafe { (word as *const u64).read_volatile() } != 0 {
+                    return 1;
+                }
+            }
+            fill(at, 1 << 20);
+        }
+    });
+    // It ends when there is no more, or with a page that was not zero.
+    if end == "killed by 9" || end == "exited 101" { Ok("zeros alone".to_owned()) } else { Err(end) }
 }
 
 /// A user's process does not write to that of root.
