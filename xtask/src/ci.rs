@@ -59,6 +59,7 @@ const STEPS: &[Step] = &[
             &["cargo", "test", "--package", "lg-kvm", "--locked", "--tests"],
         )
     },
+    Step::new("fuzz, a minute each", &["cargo", "xtask", "fuzz"]),
     Step::new("release build", &["cargo", "build", "--release", "--locked"]),
     Step::with_kvm("doctor", &[BINARY, "doctor"]),
     Step::with_kvm("a program in a sandbox", &[BINARY, "run", "--", "python3", "-c", "assert 6 * 7 == 42"]),

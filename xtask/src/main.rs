@@ -1,6 +1,7 @@
 //! Developer verbs: `cargo xtask <verb>`.
 
 mod ci;
+mod fuzz;
 mod ordinary_kvm;
 mod suite;
 mod syscalls;
@@ -17,6 +18,8 @@ usage: cargo xtask <verb>
 verbs:
   ci [name]                   run all checks, or those whose name contains `name`
   syscalls [--check]          write docs/syscalls.md from the system-call table, or fail if it is stale
+  fuzz [target...]            run the fuzz targets of the package `fuzz`, or those named, for a minute each
+      --seconds N             for so many seconds each
   unsafe-code [--check]       count the word `unsafe` in each package: the numbers of unsafe-code.toml may only fall
   ordinary-kvm [program...]   run the tests that need KVM, and the programs given (static binaries), on
                               ordinary KVM inside an emulated machine; needs qemu-system-x86 and either a
@@ -43,6 +46,7 @@ fn run() -> anyhow::Result<ExitCode> {
         ["ci", only] => ci::run(Some(only)),
         ["syscalls"] => syscalls::run(syscalls::Mode::Write),
         ["syscalls", "--check"] => syscalls::run(syscalls::Mode::Check),
+        ["fuzz", words @ ..] => fuzz::run(words),
         ["unsafe-code"] => unsafe_code::run(false),
         ["unsafe-code", "--check"] => unsafe_code::run(true),
         ["ordinary-kvm", programs @ ..] => ordinary_kvm::run(programs.iter().map(PathBuf::from).collect()),

@@ -38,7 +38,7 @@ pub struct Sandbox {
     pub script: Rc<RefCell<VecDeque<Step>>>,
     pub tsc: Rc<Cell<Option<Tsc>>>,
     pub deadline_ns: Rc<Cell<Option<u64>>>,
-    _image: TempDir,
+    image: TempDir,
 }
 
 impl Sandbox {
@@ -75,7 +75,7 @@ impl Sandbox {
         };
         let main = kernel.launch(fds, program).unwrap();
         kernel.end_with(main);
-        Sandbox { kernel, main, script, tsc, deadline_ns, _image: image }
+        Sandbox { kernel, main, script, tsc, deadline_ns, image: image }
     }
 
     /// Makes a system call of the first process. It must not sleep.
@@ -86,25 +86,51 @@ impl Sandbox {
 
     /// Makes a system call of a task. It must not sleep.
     pub fn call_as(&mut self, tid: Tid, number: u32, args: &[u64]) -> Result<u64, Errno> {
-        let task = self.kernel.tasks.get_mut(&tid).unwrap();
+        self.attempt(tid, number, args).unwrap_or_else(|| panic!("call {number} sleeps"))
+    }
+
+    /// Makes a system call of the first process; `None` if it sleeps, or if the process is asleep or has ended.
+    pub fn try_call(&mut self, number: u32, args: &[u64]) -> Option<Result<u64, Errno>> {
+        self.attempt(self.main, number, args)
+    }
+
+    fn attempt(&mut self, tid: Tid, number: u32, args: &[u64]) -> Option<Result<u64, Errno>> {
+        let task = self.kernel.tasks.get_mut(&tid).filter(|task| task.call.is_none())?;
         let mut all = [0; 6];
         all[..args.len()].copy_from_slice(args);
         let regs = &mut task.context.regs;
         [regs.rax, regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] =
             [number.into(), all[0], all[1], all[2], all[3], all[4], all[5]];
         self.kernel.begin_call(tid);
-        let task = &self.kernel.tasks[&tid];
-        assert!(task.call.is_none(), "call {number} sleeps");
-        match task.context.regs.rax as i64 {
+        let task = self.kernel.tasks.get(&tid).filter(|task| task.call.is_none())?;
+        Some(match task.context.regs.rax as i64 {
             error @ -4095..0 => Err(Errno::from_host(-error as i32)),
             value => Ok(value as u64),
-        }
+        })
+    }
+
+    /// Executes these bytes as a program in the first process.
+    pub fn execute(&mut self, program: &[u8]) -> Option<Result<u64, Errno>> {
+        std::fs::write(self.image.0.join("program"), program).unwrap();
+        std::fs::set_permissions(
+            self.image.0.join("program"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        let path = self.place(b"/program\0");
+        self.try_call(lg_abi::raw::general::__NR_execve, &[path, 0, 0])
     }
 
     /// Puts bytes where the process may write, and returns the address.
     pub fn place(&mut self, bytes: &[u8]) -> u64 {
-        self.memory().write(PROGRAM + 2048, bytes).unwrap();
-        PROGRAM + 2048
+        self.try_place(bytes).unwrap()
+    }
+
+    /// Puts bytes where the process may write, if it still may, and returns the address.
+    pub fn try_place(&mut self, bytes: &[u8]) -> Option<u64> {
+        let task = self.kernel.tasks.get(&self.main)?;
+        UserMemory::new(&task.mm).write(PROGRAM + 2048, bytes).ok()?;
+        Some(PROGRAM + 2048)
     }
 
     /// Returns the memory of the first process.
