@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
-use lg_platform::{Access, UserAddr};
+use lg_platform::{Access, Prot, UserAddr};
 
 use crate::Kernel;
 use crate::mm::{Backing, MemoryManager, UserMemory, VmaFlags};
@@ -136,10 +136,12 @@ pub enum Sharing {
 
 fn shared_key(mm: &Rc<RefCell<MemoryManager>>, addr: u64) -> Result<FutexKey, Errno> {
     let mut mm = mm.borrow_mut();
-    let is_shared = mm
-        .area_at(UserAddr(addr))
-        .map(|area| area.flags.contains(VmaFlags::SHARED) && !matches!(area.backing, Backing::Kernel(..)))
-        .ok_or(Errno::EFAULT)?;
+    let area = mm.area_at(UserAddr(addr)).ok_or(Errno::EFAULT)?;
+    // Nobody can change what nobody may write: a futex there makes no sense, and Linux refuses it.
+    if matches!(area.backing, Backing::Anonymous) && !area.prot.contains(Prot::WRITE) {
+        return Err(Errno::EFAULT);
+    }
+    let is_shared = area.flags.contains(VmaFlags::SHARED) && !matches!(area.backing, Backing::Kernel(..));
     if !is_shared {
         return Ok(FutexKey::Private(mm.id(), addr));
     }

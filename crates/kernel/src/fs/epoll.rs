@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io::SeekFrom;
 use std::ops::Bound;
 use std::rc::{Rc, Weak};
 
@@ -216,6 +217,11 @@ impl Epoll {
 impl File for Epoll {
     fn has_position(&self) -> bool {
         false
+    }
+
+    /// As on Linux, the position can be set, and stays 0.
+    fn seek(&self, _to: SeekFrom) -> Option<Result<u64, Errno>> {
+        Some(Ok(0))
     }
 
     fn readiness(&self, cx: &FsContext<'_>) -> Readiness {

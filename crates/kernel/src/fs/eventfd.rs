@@ -1,6 +1,7 @@
 //! Event counters (eventfd(2)).
 
 use std::cell::Cell;
+use std::io::SeekFrom;
 use std::rc::Rc;
 
 use lg_abi::Errno;
@@ -68,6 +69,11 @@ impl File for EventFd {
 
     fn has_position(&self) -> bool {
         false
+    }
+
+    /// As on Linux, the position can be set, and stays 0.
+    fn seek(&self, _to: SeekFrom) -> Option<Result<u64, Errno>> {
+        Some(Ok(0))
     }
 
     fn readiness(&self, _cx: &FsContext<'_>) -> Readiness {

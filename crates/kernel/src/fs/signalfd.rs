@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::io::SeekFrom;
 use std::rc::Rc;
 
 use lg_abi::raw::general::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGIO, SIGSEGV, SIGSYS, SIGTRAP};
-use lg_abi::{SigInfo, SigSet, SignalfdSiginfo};
+use lg_abi::{Errno, SigInfo, SigSet, SignalfdSiginfo};
 
 use crate::task::WaitQueue;
 use crate::vfs::{File, FsContext, Readiness};
@@ -43,6 +44,11 @@ impl SignalFd {
 impl File for SignalFd {
     fn has_position(&self) -> bool {
         false
+    }
+
+    /// As on Linux, the position can be set, and stays 0.
+    fn seek(&self, _to: SeekFrom) -> Option<Result<u64, Errno>> {
+        Some(Ok(0))
     }
 
     fn readiness(&self, cx: &FsContext<'_>) -> Readiness {

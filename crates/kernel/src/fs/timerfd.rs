@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::io::SeekFrom;
 use std::rc::Rc;
 
 use lg_abi::Errno;
@@ -85,6 +86,11 @@ impl File for TimerFd {
 
     fn has_position(&self) -> bool {
         false
+    }
+
+    /// As on Linux, the position can be set, and stays 0.
+    fn seek(&self, _to: SeekFrom) -> Option<Result<u64, Errno>> {
+        Some(Ok(0))
     }
 
     fn readiness(&self, cx: &FsContext<'_>) -> Readiness {

@@ -11,11 +11,13 @@ use lg_abi::{EpollEvent, Errno, Itimerspec, Timespec};
 
 use super::Ctx;
 use super::fd::install;
+use super::io::check_spans;
 use super::poll::{lend_mask, wait_or_time_out};
 use crate::fs::anon::new_anon;
 use crate::fs::epoll::{Epoll, as_epoll};
 use crate::fs::eventfd::{EventFd, Taking};
 use crate::fs::timerfd::{Setting, TimerFd, as_timer};
+use crate::mm::Span;
 use crate::task::{SysResult, Wait};
 use crate::vfs::{File, FileDescription, Readiness};
 
@@ -40,7 +42,7 @@ fn deadline_from_ms(ctx: &mut Ctx<'_>, ms: u64) -> Option<u64> {
 }
 
 /// Returns the open file of a descriptor that is more than a place (O_PATH).
-fn open_fd(ctx: &Ctx<'_>, fd: u64) -> Result<Rc<FileDescription>, Errno> {
+pub(super) fn open_fd(ctx: &Ctx<'_>, fd: u64) -> Result<Rc<FileDescription>, Errno> {
     ctx.fd(fd).and_then(|file| if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) })
 }
 
@@ -58,6 +60,8 @@ pub(super) fn sys_epoll_create1(ctx: &mut Ctx<'_>, [flags, ..]: [u64; 6]) -> Sys
 }
 
 pub(super) fn sys_epoll_ctl(ctx: &mut Ctx<'_>, [epfd, operation, fd, event, ..]: [u64; 6]) -> SysResult {
+    let wanted: Option<EpollEvent> =
+        if operation as u32 == EPOLL_CTL_DEL { None } else { Some(ctx.copy_in(event)?) };
     let instance = open_fd(ctx, epfd)?;
     let watched = open_fd(ctx, fd)?;
     if Rc::ptr_eq(&instance, &watched) {
@@ -65,16 +69,10 @@ pub(super) fn sys_epoll_ctl(ctx: &mut Ctx<'_>, [epfd, operation, fd, event, ..]:
     }
     let epoll = as_epoll(&instance.file)?;
     let number = fd as u32;
-    match operation as u32 {
-        EPOLL_CTL_DEL => epoll.remove(number, &watched)?,
-        operation @ (EPOLL_CTL_ADD | EPOLL_CTL_MOD) => {
-            let event: EpollEvent = ctx.copy_in(event)?;
-            if operation == EPOLL_CTL_ADD {
-                epoll.add(number, &watched, &event)?;
-            } else {
-                epoll.modify(number, &watched, &event)?;
-            }
-        }
+    match (operation as u32, wanted) {
+        (EPOLL_CTL_DEL, None) => epoll.remove(number, &watched)?,
+        (EPOLL_CTL_ADD, Some(event)) => epoll.add(number, &watched, &event)?,
+        (EPOLL_CTL_MOD, Some(event)) => epoll.modify(number, &watched, &event)?,
         _ => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
@@ -106,6 +104,7 @@ pub(super) fn sys_epoll_pwait2(
 fn epoll_wait(ctx: &mut Ctx<'_>, epfd: u64, addr: u64, max: u64, deadline_ns: Option<u64>) -> SysResult {
     let max =
         usize::try_from(max as i32).ok().filter(|max| (1..=MAX_EVENTS).contains(max)).ok_or(Errno::EINVAL)?;
+    check_spans(&[Span { addr, len: (max * size_of::<EpollEvent>()) as u64 }])?;
     let instance = open_fd(ctx, epfd)?;
     let epoll = as_epoll(&instance.file)?;
     let events = epoll.take_events(&ctx.fs(), max);
@@ -146,10 +145,10 @@ pub(super) fn sys_timerfd_create(ctx: &mut Ctx<'_>, [clock, flags, ..]: [u64; 6]
 }
 
 pub(super) fn sys_timerfd_settime(ctx: &mut Ctx<'_>, [fd, flags, new, old, ..]: [u64; 6]) -> SysResult {
+    let spec: Itimerspec = ctx.copy_in(new)?;
     let flags = check_flags(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)?;
     let description = open_fd(ctx, fd)?;
     let timer = as_timer(&description.file)?;
-    let spec: Itimerspec = ctx.copy_in(new)?;
     let value_ns = spec.value.to_ns().ok_or(Errno::EINVAL)?;
     let interval_ns = spec.interval.to_ns().ok_or(Errno::EINVAL)?;
     let now_ns = ctx.fs().monotonic_ns;

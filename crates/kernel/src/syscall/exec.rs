@@ -22,10 +22,10 @@ pub(super) fn sys_execve(ctx: &mut Ctx<'_>, [path, argv, envp, ..]: [u64; 6]) ->
 
 pub(super) fn sys_execveat(ctx: &mut Ctx<'_>, [dir, path, argv, envp, flags, _]: [u64; 6]) -> SysResult {
     let has = |flag: u32| flags & u64::from(flag) != 0;
+    let path = ctx.read_path(path)?;
     if flags & !u64::from(linux::AT_EMPTY_PATH | linux::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let path = ctx.read_path(path)?;
     let (argv, envp) = (read_strings(ctx, argv)?, read_strings(ctx, envp)?);
     let at_cwd = dir as i32 == linux::AT_FDCWD;
     if at_cwd || path.starts_with(b"/") {

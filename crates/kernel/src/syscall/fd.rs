@@ -6,6 +6,7 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Flock};
 
 use super::Ctx;
+use super::event::open_fd;
 use super::stat::check_file_limit;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
@@ -354,7 +355,7 @@ pub(super) fn sys_sync(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
 }
 
 pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
-    ctx.fd(fd)?;
+    open_fd(ctx, fd)?;
     Ok(0)
 }
 
@@ -362,7 +363,7 @@ pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
 const SYNC_FILE_RANGE_FLAGS: u32 = 7;
 
 pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, offset, len, flags, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
+    let description = open_fd(ctx, fd)?;
     let (offset, len) = (offset as i64, len as i64);
     let is_range = offset >= 0 && offset.checked_add(len).is_some_and(|end| end >= offset);
     if flags as u32 & !SYNC_FILE_RANGE_FLAGS != 0 || !is_range {
@@ -371,17 +372,26 @@ pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, offset, len, flags, ..
     if description.file.has_position() { Ok(0) } else { Err(Errno::ESPIPE.into()) }
 }
 
-pub(super) fn sys_fadvise64(ctx: &mut Ctx<'_>, [fd, _, _, advice, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    if !description.file.has_position() {
+pub(super) fn sys_fadvise64(ctx: &mut Ctx<'_>, [fd, _, len, advice, ..]: [u64; 6]) -> SysResult {
+    let description = open_fd(ctx, fd)?;
+    if file_type(ctx, &description)? == linux::S_IFIFO {
         return Err(Errno::ESPIPE.into());
     }
-    if advice > 5 { Err(Errno::EINVAL.into()) } else { Ok(0) }
+    if (len as i64) < 0 || advice as u32 > 5 { Err(Errno::EINVAL.into()) } else { Ok(0) }
 }
 
-pub(super) fn sys_readahead(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
-    ctx.fd(fd)?.check_readable()?;
+pub(super) fn sys_readahead(ctx: &mut Ctx<'_>, [fd, _, len, ..]: [u64; 6]) -> SysResult {
+    let description = ctx.fd(fd)?;
+    description.check_readable()?;
+    if file_type(ctx, &description)? != linux::S_IFREG || (len as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
     Ok(0)
+}
+
+/// Returns what kind of file one is, S_IFREG and the like; 0 for those that stand for events.
+fn file_type(ctx: &Ctx<'_>, description: &FileDescription) -> Result<u32, Errno> {
+    Ok(description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT)
 }
 
 pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64; 6]) -> SysResult {
@@ -392,7 +402,8 @@ pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64
     }
     offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     if !description.file.has_position() {
-        return Err(Errno::ESPIPE.into());
+        let is_pipe = file_type(ctx, &description)? == linux::S_IFIFO;
+        return Err(if is_pipe { Errno::ESPIPE } else { Errno::ENODEV }.into());
     }
     let grows = mode as u32 & linux::FALLOC_FL_KEEP_SIZE == 0
         && offset + len > description.inode().attr(&ctx.fs())?.size;

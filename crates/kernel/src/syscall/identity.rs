@@ -192,6 +192,7 @@ pub(super) fn sys_setgroups(ctx: &mut Ctx<'_>, [size, list, ..]: [u64; 6]) -> Sy
     if !ctx.task().creds.has_capability(linux::CAP_SETGID) {
         return Err(Errno::EPERM.into());
     }
+    let size = u64::from(size as u32);
     if size > MAX_GROUPS {
         return Err(Errno::EINVAL.into());
     }

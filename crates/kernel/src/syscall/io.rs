@@ -6,6 +6,7 @@ use std::rc::Rc;
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Iovec, Signal};
 
+use super::event::open_fd;
 use super::socket::OpenSocket;
 use super::{Ctx, message, signalfd};
 use crate::fs::pipe::as_pipe;
@@ -54,53 +55,80 @@ pub(super) fn sys_pwrite64(ctx: &mut Ctx<'_>, [fd, buf, len, offset, ..]: [u64; 
 }
 
 pub(super) fn sys_readv(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
-    let spans = read_vectors(ctx, vectors, count)?;
-    read(ctx, fd, &spans, Position::Current)
+    read_vectored(ctx, fd, vectors, count, Position::Current)
 }
 
 pub(super) fn sys_writev(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
-    let spans = read_vectors(ctx, vectors, count)?;
-    write(ctx, fd, &spans, Position::Current)
+    write_vectored(ctx, fd, vectors, count, Position::Current)
 }
 
 pub(super) fn sys_preadv(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
     let position = position(offset)?;
-    let spans = read_vectors(ctx, vectors, count)?;
-    read(ctx, fd, &spans, position)
+    read_vectored(ctx, fd, vectors, count, position)
 }
 
 pub(super) fn sys_pwritev(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
     let position = position(offset)?;
-    let spans = read_vectors(ctx, vectors, count)?;
-    write(ctx, fd, &spans, position)
+    write_vectored(ctx, fd, vectors, count, position)
 }
 
 pub(super) fn sys_preadv2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
-    let position = flagged_position(offset, flags)?;
+    let position = optional_position(offset)?;
+    check_position(ctx.fd(fd)?.as_ref(), position)?;
     let spans = read_vectors(ctx, vectors, count)?;
+    check_transfer_flags(flags)?;
     read(ctx, fd, &spans, position)
 }
 
 pub(super) fn sys_pwritev2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
-    let position = flagged_position(offset, flags)?;
+    let position = optional_position(offset)?;
+    check_position(ctx.fd(fd)?.as_ref(), position)?;
     let spans = read_vectors(ctx, vectors, count)?;
+    check_transfer_flags(flags)?;
     write(ctx, fd, &spans, position)
 }
 
-/// Returns a part of user memory, of at most as many bytes as one call moves.
+/// Returns a part of user memory, of at most as many bytes as one call moves. One that leaves user space stays as
+/// it is, for [`check_spans`] to refuse.
 pub(super) fn span(addr: u64, len: u64) -> Span {
-    Span { addr, len: len.min(MAX_COUNT) }
+    Span { addr, len: if is_user(addr, len) { len.min(MAX_COUNT) } else { u64::MAX } }
+}
+
+/// Where user space ends on Linux, with four levels of page tables. It ends earlier here, which calls that ask for far
+/// more than there is must not notice.
+const LINUX_USER_END: u64 = (1 << 47) - 4096;
+
+fn is_user(addr: u64, len: u64) -> bool {
+    addr.checked_add(len).is_some_and(|end| end <= LINUX_USER_END)
+}
+
+/// Refuses buffers that leave user space, before anything is moved. Errors: EFAULT.
+pub(super) fn check_spans(spans: &[Span]) -> Result<(), Errno> {
+    if spans.iter().all(|span| is_user(span.addr, span.len)) { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+fn read_vectored(ctx: &mut Ctx<'_>, fd: u64, vectors: u64, count: u64, position: Position) -> SysResult {
+    check_position(ctx.fd(fd)?.as_ref(), position)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    read(ctx, fd, &spans, position)
+}
+
+fn write_vectored(ctx: &mut Ctx<'_>, fd: u64, vectors: u64, count: u64, position: Position) -> SysResult {
+    check_position(ctx.fd(fd)?.as_ref(), position)?;
+    let spans = read_vectors(ctx, vectors, count)?;
+    write(ctx, fd, &spans, position)
 }
 
 fn position(offset: u64) -> Result<Position, Errno> {
     if (offset as i64) < 0 { Err(Errno::EINVAL) } else { Ok(Position::At(offset)) }
 }
 
-fn flagged_position(offset: u64, flags: u64) -> Result<Position, Errno> {
-    // RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here.
-    if flags & !7 != 0 {
-        return Err(Errno::EOPNOTSUPP);
-    }
+/// RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here; there are no others.
+fn check_transfer_flags(flags: u64) -> Result<(), Errno> {
+    if flags as u32 & !7 != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
+fn optional_position(offset: u64) -> Result<Position, Errno> {
     if offset == u64::MAX { Ok(Position::Current) } else { position(offset) }
 }
 
@@ -108,6 +136,8 @@ fn flagged_position(offset: u64, flags: u64) -> Result<Position, Errno> {
 ///
 /// Errors: EINVAL, EFAULT.
 pub(super) fn read_vectors(ctx: &Ctx<'_>, vectors: u64, count: u64) -> Result<Vec<Span>, Errno> {
+    // Linux takes the lower half only.
+    let count = u64::from(count as u32);
     if count > MAX_VECTORS {
         return Err(Errno::EINVAL);
     }
@@ -151,6 +181,7 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
     let description = ctx.fd(fd)?;
     check_position(&description, position)?;
     description.check_readable()?;
+    check_spans(spans)?;
     if let Some(socket) = as_socket(&description.file) {
         return message::read(ctx, &OpenSocket { description, socket }, spans);
     }
@@ -203,6 +234,7 @@ fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysR
     let description = ctx.fd(fd)?;
     check_position(&description, position)?;
     description.check_writable()?;
+    check_spans(spans)?;
     if let Some(socket) = as_socket(&description.file) {
         return message::write(ctx, &OpenSocket { description, socket }, spans);
     }
@@ -339,7 +371,7 @@ struct End {
 
 impl End {
     fn new(ctx: &Ctx<'_>, fd: u64, offset_addr: u64) -> Result<End, Errno> {
-        let description = ctx.fd(fd)?;
+        let description = open_fd(ctx, fd)?;
         let offset = if offset_addr == 0 { None } else { Some((offset_addr, ctx.copy_in(offset_addr)?)) };
         if offset.is_some() && !description.file.has_position() {
             return Err(Errno::ESPIPE);
@@ -348,6 +380,18 @@ impl End {
             return Err(Errno::EINVAL);
         }
         Ok(End { description, offset })
+    }
+
+    /// Says whether the file is of a kind that moves bytes inside the kernel: not a directory, nor one of those that
+    /// stand for events, which have no type.
+    fn can_splice(&self, ctx: &Ctx<'_>) -> bool {
+        let attr = self.description.inode().attr(&ctx.fs());
+        attr.is_ok_and(|attr| {
+            matches!(
+                attr.mode & linux::S_IFMT,
+                linux::S_IFREG | linux::S_IFIFO | linux::S_IFSOCK | linux::S_IFCHR
+            )
+        })
     }
 
     fn at(&self) -> u64 {
@@ -370,11 +414,17 @@ impl End {
 }
 
 pub(super) fn sys_sendfile(ctx: &mut Ctx<'_>, [out, input, offset, count, ..]: [u64; 6]) -> SysResult {
+    if offset != 0 {
+        ctx.copy_in::<u64>(offset)?;
+    }
+    ctx.fd(input)?.check_readable()?;
     let from = End::new(ctx, input, offset)?;
+    if (count as i64) < 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let to = End::new(ctx, out, 0)?;
-    from.description.check_readable()?;
     to.description.check_writable()?;
-    if !from.description.file.has_position() {
+    if !from.description.file.has_position() || !from.can_splice(ctx) || !to.can_splice(ctx) {
         return Err(Errno::EINVAL.into());
     }
     copy(ctx, from, to, count)
@@ -384,13 +434,11 @@ pub(super) fn sys_copy_file_range(
     ctx: &mut Ctx<'_>,
     [input, in_offset, out, out_offset, count, flags]: [u64; 6],
 ) -> SysResult {
+    let from = End::new(ctx, input, in_offset)?;
+    let to = End::new(ctx, out, out_offset)?;
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let from = End::new(ctx, input, in_offset)?;
-    let to = End::new(ctx, out, out_offset)?;
-    from.description.check_readable()?;
-    to.description.check_writable()?;
     for end in [&from, &to] {
         let mode = end.description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT;
         match mode {
@@ -399,6 +447,8 @@ pub(super) fn sys_copy_file_range(
             _ => return Err(Errno::EINVAL.into()),
         }
     }
+    from.description.check_readable()?;
+    to.description.check_writable()?;
     if to.description.flags() & linux::O_APPEND != 0 {
         return Err(Errno::EBADF.into());
     }
@@ -426,6 +476,14 @@ pub(super) fn sys_splice(
         end.description.inode().attr(cx).is_ok_and(|attr| attr.mode & linux::S_IFMT == linux::S_IFIFO)
     };
     if !is_pipe(&ctx.fs(), &from) && !is_pipe(&ctx.fs(), &to) {
+        return Err(Errno::EINVAL.into());
+    }
+    if let (Some(one), Some(other)) = (as_pipe(&from.description.file), as_pipe(&to.description.file))
+        && one.same_pipe(&other)
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    if !from.can_splice(ctx) || !to.can_splice(ctx) {
         return Err(Errno::EINVAL.into());
     }
     copy(ctx, from, to, count.min(CHUNK as u64))

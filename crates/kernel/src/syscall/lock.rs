@@ -7,7 +7,7 @@ use lg_abi::raw::general::{
 use lg_platform::{UserAddr, UserRange};
 
 use super::Ctx;
-use super::memory::page_range;
+use super::memory::rounded_range;
 use crate::mm::{Locking, MemoryFault, VmaFlags, whole_pages};
 use crate::task::SysResult;
 
@@ -25,8 +25,7 @@ pub(super) fn lock_limit(ctx: &Ctx<'_>) -> Result<u64, Errno> {
 /// Returns the pages that a range of bytes touches. Errors: EINVAL, ENOMEM.
 fn touched(addr: u64, len: u64) -> Result<UserRange, Errno> {
     let start = UserAddr(addr).page_floor();
-    let len = len.checked_add(UserAddr(addr).page_offset() as u64).ok_or(Errno::EINVAL)?;
-    page_range(start.0, len)
+    rounded_range(start.0, len.wrapping_add(UserAddr(addr).page_offset() as u64), Errno::EINVAL)
 }
 
 pub(super) fn sys_mlock(ctx: &mut Ctx<'_>, [addr, len, ..]: [u64; 6]) -> SysResult {

@@ -5,6 +5,7 @@ use lg_abi::raw::general as linux;
 use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
 
 use super::Ctx;
+use super::event::open_fd;
 use super::lock::lock_limit;
 use crate::fs::memfs::seals;
 use crate::mm::{Backing, Growth, MemoryFault, Place, Placement, SharedPages, Vma, VmaFlags, whole_pages};
@@ -24,6 +25,20 @@ pub(super) fn page_range(addr: u64, len: u64) -> Result<UserRange, Errno> {
     }
     let len = UserAddr(len).page_ceil().ok_or(Errno::ENOMEM)?;
     UserRange::from_len(UserAddr(addr), len.0).ok_or(Errno::ENOMEM)
+}
+
+/// As [`page_range`], with a length that Linux rounds up without looking: one that is beyond the address space comes
+/// out as 0, and an empty range is none, wherever it lies.
+///
+/// Errors: EINVAL for an address inside a page, `wrapped` for an end before the start, ENOMEM for a range that leaves
+/// user space.
+pub(super) fn rounded_range(addr: u64, len: u64, wrapped: Errno) -> Result<UserRange, Errno> {
+    let len = len.wrapping_add(PAGE - 1) & !(PAGE - 1);
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL);
+    }
+    addr.checked_add(len).ok_or(wrapped)?;
+    if len == 0 { Ok(UserRange::new(UserAddr(0), UserAddr(0))) } else { page_range(addr, len) }
 }
 
 fn prot_of(bits: u64) -> Prot {
@@ -51,7 +66,8 @@ pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: 
     let backing = if has(linux::MAP_ANONYMOUS) {
         if shared { Backing::Shared(SharedPages::with_pages([])) } else { Backing::Anonymous }
     } else {
-        let description = ctx.fd(fd)?;
+        let description = open_fd(ctx, fd)?;
+        UserRange::from_len(UserAddr(0), len).ok_or(Errno::ENOMEM)?;
         description.check_readable().map_err(|_| Errno::EACCES)?;
         let writable = description.check_writable().is_ok();
         if shared && prot.contains(Prot::WRITE) && !writable {
@@ -130,13 +146,18 @@ pub(super) fn sys_munmap(ctx: &mut Ctx<'_>, [addr, len, ..]: [u64; 6]) -> SysRes
 
 pub(super) fn sys_mprotect(ctx: &mut Ctx<'_>, [addr, len, prot, ..]: [u64; 6]) -> SysResult {
     let known = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC | linux::PROT_SEM;
-    let range = page_range(addr, len)?;
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL.into());
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let len = UserAddr(len).page_ceil().ok_or(Errno::ENOMEM)?.0;
+    addr.checked_add(len).ok_or(Errno::ENOMEM)?;
     if prot & !u64::from(known) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    if !range.is_empty() {
-        ctx.task().mm.borrow_mut().protect(range, prot_of(prot))?;
-    }
+    ctx.task().mm.borrow_mut().protect(page_range(addr, len)?, prot_of(prot))?;
     Ok(0)
 }
 
@@ -151,8 +172,11 @@ pub(super) fn sys_mremap(
     if flags & !u64::from(known) != 0 || ((fixed || keeps_old) && !may_move) {
         return Err(Errno::EINVAL.into());
     }
-    let old = page_range(addr, old_len).map_err(|_| Errno::EINVAL)?;
     let new_len = UserAddr(new_len).page_ceil().filter(|len| len.0 > 0).ok_or(Errno::EINVAL)?.0;
+    // Memory that can not be mapped is missing, and more of it than there can be is wrong.
+    let is_place = !addr.is_multiple_of(PAGE) || UserRange::from_len(UserAddr(addr), PAGE).is_some();
+    let beyond = if is_place { Errno::EINVAL } else { Errno::EFAULT };
+    let old = page_range(addr, old_len).map_err(|_| beyond)?;
     if keeps_old {
         if old.len() != new_len {
             return Err(Errno::EINVAL.into());
@@ -183,9 +207,17 @@ pub(super) fn sys_brk(ctx: &mut Ctx<'_>, [addr, ..]: [u64; 6]) -> SysResult {
 }
 
 pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) -> SysResult {
-    let range = page_range(addr, len).map_err(|_| Errno::EINVAL)?;
+    let known = matches!(
+        advice as u32,
+        linux::MADV_NORMAL..=linux::MADV_DONTNEED | linux::MADV_FREE..=linux::MADV_DONTNEED_LOCKED
+    );
+    if !known {
+        return Err(Errno::EINVAL.into());
+    }
+    let range = rounded_range(addr, len, Errno::EINVAL)?;
     if range.is_empty() {
-        return Ok(0);
+        // Rounded to nothing is not the same as nothing.
+        return if len == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) };
     }
     let mm = ctx.task().mm.clone();
     let mut mm = mm.borrow_mut();
@@ -241,7 +273,10 @@ pub(super) fn sys_msync(ctx: &mut Ctx<'_>, [addr, len, flags, ..]: [u64; 6]) -> 
     if flags & !u64::from(known) != 0 || flags as u32 & both == both {
         return Err(Errno::EINVAL.into());
     }
-    let range = page_range(addr, len)?;
+    let range = rounded_range(addr, len, Errno::ENOMEM)?;
+    if range.is_empty() {
+        return Ok(0);
+    }
     let mm = ctx.task().mm.clone();
     if !mm.borrow().is_mapped(range) {
         return Err(Errno::ENOMEM.into());

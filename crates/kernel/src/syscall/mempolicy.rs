@@ -5,7 +5,7 @@ use lg_abi::raw::general::CAP_SYS_NICE;
 use lg_platform::{UserAddr, UserRange};
 
 use super::Ctx;
-use super::memory::page_range;
+use super::memory::{page_range, rounded_range};
 use crate::PAGE_BYTES;
 use crate::task::{MemoryPolicy, SysResult, Tid};
 
@@ -164,7 +164,8 @@ pub(super) fn sys_mbind(ctx: &mut Ctx<'_>, [addr, len, mode, nodes, max_node, fl
     if flags & MPOL_MF_MOVE_ALL != 0 && !ctx.task().creds.has_capability(CAP_SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
-    let range = page_range(addr, len).map_err(|_| Errno::EINVAL)?;
+    let beyond = |errno| if errno == Errno::ENOMEM { Errno::EFAULT } else { errno };
+    let range = rounded_range(addr, len, Errno::EINVAL).map_err(beyond)?;
     if !range.is_empty() && !ctx.task().mm.borrow().is_mapped(range) {
         return Err(Errno::EFAULT.into());
     }

@@ -8,7 +8,7 @@ use lg_abi::{Errno, MmsgHdr, MsgHdr, Signal};
 
 use super::Ctx;
 use super::control::{ControlWriter, deliver, read_control, read_messages};
-use super::io::{MAX_VECTORS, read_vectors, span};
+use super::io::{MAX_VECTORS, check_spans, read_vectors, span};
 use super::packet::read_fields;
 use super::socket::{OpenSocket, read_address, sleep, write_address};
 use crate::mm::{Source, Span, UserBuffers};
@@ -180,17 +180,21 @@ fn destination(ctx: &Ctx<'_>, open: &OpenSocket, addr: u64, len: u64) -> Result<
 }
 
 pub(super) fn sys_sendto(ctx: &mut Ctx<'_>, [fd, buf, len, flags, addr, addr_len]: [u64; 6]) -> SysResult {
+    let bytes = span(buf, len);
+    check_spans(&[bytes])?;
     let open = OpenSocket::of(ctx, fd)?;
     let to = destination(ctx, &open, addr, addr_len)?;
-    let mut from = buffers(ctx, vec![span(buf, len)]);
+    let mut from = buffers(ctx, vec![bytes]);
     let mut outgoing = plain(ctx);
     let resume = *ctx.progress();
     send(ctx, &open, &mut from, &mut outgoing, &Sending { to, flags: flags as u32 }, resume)
 }
 
 pub(super) fn sys_recvfrom(ctx: &mut Ctx<'_>, [fd, buf, len, flags, addr, addr_len]: [u64; 6]) -> SysResult {
+    let room = span(buf, len);
+    check_spans(&[room])?;
     let open = OpenSocket::of(ctx, fd)?;
-    let mut to = buffers(ctx, vec![span(buf, len)]);
+    let mut to = buffers(ctx, vec![room]);
     let resume = *ctx.progress();
     let incoming = receive(ctx, &open, &mut to, flags as u32, resume)?;
     if addr != 0 {

@@ -6,6 +6,7 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, OpenHow};
 
 use super::Ctx;
+use super::event::open_fd;
 use super::fd::install;
 use crate::task::{Stop, SysResult, WaitQueue};
 use crate::vfs::open::{Found, OpenRequest, find, open_path};
@@ -185,7 +186,9 @@ pub(super) fn sys_readlinkat(ctx: &mut Ctx<'_>, [dir, path, buf, len, ..]: [u64;
         return Err(Errno::ENOENT.into());
     }
     let found = resolve_path(ctx, dir, &name, u64::from(flags))?;
-    let mut target = match found.inode().read_link(&ctx.fs())? {
+    // A descriptor that is no link is not what an empty path can name.
+    let wrong = |errno| if name.is_empty() && errno == Errno::EINVAL { Errno::ENOENT } else { errno };
+    let mut target = match found.inode().read_link(&ctx.fs()).map_err(wrong)? {
         LinkTarget::Path(target) => target,
         LinkTarget::Magic { shown, .. } => shown,
     };
@@ -287,8 +290,13 @@ pub(super) fn sys_renameat2(
     ctx: &mut Ctx<'_>,
     [old_dir, old, new_dir, new, flags, _]: [u64; 6],
 ) -> SysResult {
-    let (old, new) = (ctx.read_path(old)?, ctx.read_path(new)?);
+    let known = linux::RENAME_NOREPLACE | linux::RENAME_EXCHANGE | linux::RENAME_WHITEOUT;
+    if flags as u32 & !known != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let old = ctx.read_path(old)?;
     let old_start = start_of(ctx, old_dir, &old)?;
+    let new = ctx.read_path(new)?;
     let new_start = start_of(ctx, new_dir, &new)?;
     with_fs(ctx, |fs| ops::rename(&ctx.fs(), fs, (&old_start, &old), (&new_start, &new), flags as u32))?;
     Ok(0)
@@ -384,8 +392,7 @@ pub(super) fn sys_getdents64(ctx: &mut Ctx<'_>, args: [u64; 6]) -> SysResult {
 /// Lists a directory. Positions 0 and 1 are `.` and `..`; an inode's own cursors come two later.
 fn list(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6], layout: Layout) -> SysResult {
     const DOTS: u64 = 2;
-    let description = ctx.fd(fd)?;
-    description.check_readable()?;
+    let description = open_fd(ctx, fd)?;
     let cx = ctx.fs();
     let attr = description.inode().attr(&cx)?;
     if attr.mode & linux::S_IFMT != linux::S_IFDIR {
@@ -394,7 +401,7 @@ fn list(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6], layout: Layout) -> SysR
     if attr.nlink == 0 {
         return Err(Errno::ENOENT.into());
     }
-    let room = len.min(1 << 20) as usize;
+    let room = usize::try_from(len as i32).unwrap_or(0).min(1 << 20);
     let mut bytes = Vec::new();
     let mut position = description.offset();
     let mut full = false;

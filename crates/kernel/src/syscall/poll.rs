@@ -52,6 +52,7 @@ fn write_remaining(ctx: &Ctx<'_>, timeout: u64, deadline_ns: Option<u64>, result
 }
 
 fn poll(ctx: &mut Ctx<'_>, addr: u64, count: u64, deadline_ns: Option<u64>) -> SysResult {
+    let count = u64::from(count as u32);
     if count > ctx.rlimit(linux::RLIMIT_NOFILE).cur {
         return Err(Errno::EINVAL.into());
     }

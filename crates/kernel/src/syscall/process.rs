@@ -148,7 +148,17 @@ pub(super) fn sys_wait4(ctx: &mut Ctx<'_>, [pid, status, options, rusage, ..]: [
     }
 }
 
-pub(super) fn sys_waitid(ctx: &mut Ctx<'_>, [kind, id, info, options, rusage, _]: [u64; 6]) -> SysResult {
+pub(super) fn sys_waitid(ctx: &mut Ctx<'_>, args: [u64; 6]) -> SysResult {
+    let info = args[2];
+    let result = waitid(ctx, args);
+    if info != 0 && matches!(result, Err(Stop::Errno(_))) {
+        // Linux writes here even when the call fails, and a fault is what the caller hears of then.
+        ctx.copy_out(info, &SigInfo { signo: 0, ..SigInfo::new(Signal::SIGCHLD, 0) })?;
+    }
+    result
+}
+
+fn waitid(ctx: &mut Ctx<'_>, [kind, id, info, options, rusage, _]: [u64; 6]) -> SysResult {
     let states = linux::WEXITED | linux::WSTOPPED | linux::WCONTINUED;
     let known =
         states | linux::WNOHANG | linux::WNOWAIT | linux::__WALL | linux::__WCLONE | linux::__WNOTHREAD;

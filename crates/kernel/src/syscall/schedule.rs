@@ -36,17 +36,19 @@ pub(super) fn sys_sched_yield(ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
 }
 
 pub(super) fn sys_sched_getaffinity(ctx: &mut Ctx<'_>, [pid, len, mask, ..]: [u64; 6]) -> SysResult {
-    check_placed_task(ctx, pid)?;
-    if len < 8 || !len.is_multiple_of(8) {
+    // Linux counts the bits in 32 bits.
+    let len = len as u32;
+    if len.wrapping_mul(8) == 0 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
+    check_placed_task(ctx, pid)?;
     ctx.copy_out(mask, &1u64)?;
     Ok(8)
 }
 
 pub(super) fn sys_sched_setaffinity(ctx: &mut Ctx<'_>, [pid, len, mask, ..]: [u64; 6]) -> SysResult {
     check_placed_task(ctx, pid)?;
-    let mut bytes = vec![0; len.min(128) as usize];
+    let mut bytes = vec![0; (len as u32).min(128) as usize];
     ctx.read_bytes(mask, &mut bytes)?;
     // There is processor 0 and no other.
     if bytes.first().is_some_and(|byte| byte & 1 != 0) { Ok(0) } else { Err(Errno::EINVAL.into()) }
@@ -227,7 +229,7 @@ pub(super) fn sys_sched_setparam(ctx: &mut Ctx<'_>, [pid, param, ..]: [u64; 6]) 
 }
 
 pub(super) fn sys_sched_get_priority_max(_ctx: &mut Ctx<'_>, [policy, ..]: [u64; 6]) -> SysResult {
-    match policy {
+    match policy as u32 {
         1 | 2 => Ok(99),
         0 | 3 | 5 => Ok(0),
         _ => Err(Errno::EINVAL.into()),
@@ -235,7 +237,7 @@ pub(super) fn sys_sched_get_priority_max(_ctx: &mut Ctx<'_>, [policy, ..]: [u64;
 }
 
 pub(super) fn sys_sched_get_priority_min(_ctx: &mut Ctx<'_>, [policy, ..]: [u64; 6]) -> SysResult {
-    match policy {
+    match policy as u32 {
         1 | 2 => Ok(1),
         0 | 3 | 5 => Ok(0),
         _ => Err(Errno::EINVAL.into()),

@@ -23,8 +23,8 @@ pub(super) fn signal_or_none(number: u64) -> Result<Option<Signal>, Errno> {
 
 pub(super) fn sys_rt_sigaction(ctx: &mut Ctx<'_>, [signal, new, old, len, ..]: [u64; 6]) -> SysResult {
     check_sigset_len(len)?;
-    let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
     let action = if new == 0 { None } else { Some(ctx.copy_in::<SigAction>(new)?) };
+    let signal = Signal::new(u64::from(signal as u32)).ok_or(Errno::EINVAL)?;
     if action.is_some() && SigSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL.into());
     }

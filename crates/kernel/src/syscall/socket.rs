@@ -222,6 +222,7 @@ pub(super) fn sys_accept(ctx: &mut Ctx<'_>, [fd, addr, len_addr, ..]: [u64; 6]) 
 }
 
 pub(super) fn sys_accept4(ctx: &mut Ctx<'_>, [fd, addr, len_addr, flags, ..]: [u64; 6]) -> SysResult {
+    ctx.fd(fd)?;
     let flags = flags as u32;
     if flags & !SOCK_FLAGS != 0 {
         return Err(Errno::EINVAL.into());

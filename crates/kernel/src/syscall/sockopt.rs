@@ -26,13 +26,13 @@ const NOBODY: Ucred = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
 
 pub(super) fn sys_getsockopt(ctx: &mut Ctx<'_>, [fd, level, name, addr, len_addr, _]: [u64; 6]) -> SysResult {
     let socket = OpenSocket::of(ctx, fd)?.socket;
-    let room: i32 = ctx.copy_in(len_addr)?;
-    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let (level, name) = (level as u32, name as u32);
     check_level(&socket, level)?;
     if !LEVELS.contains(&level) {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    let room: i32 = ctx.copy_in(len_addr)?;
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let value = match (level, name) {
         (SOCKET, linux::SO_LINGER) => bytes(&socket.options.linger.get()),
         (SOCKET, linux::SO_RCVTIMEO_OLD | linux::SO_RCVTIMEO_NEW) => {

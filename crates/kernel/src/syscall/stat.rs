@@ -140,9 +140,6 @@ pub(super) fn sys_fchownat(ctx: &mut Ctx<'_>, [dir, path, uid, gid, flags, _]: [
 }
 
 pub(super) fn sys_utimensat(ctx: &mut Ctx<'_>, [dir, path, times, flags, ..]: [u64; 6]) -> SysResult {
-    if flags & !(NOFOLLOW | EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
     let (atime, mtime) = if times == 0 {
         (TimeChange::Now, TimeChange::Now)
     } else {
@@ -154,17 +151,20 @@ pub(super) fn sys_utimensat(ctx: &mut Ctx<'_>, [dir, path, times, flags, ..]: [u
         };
         (change(ctx.copy_in(times)?)?, change(ctx.copy_in(times.wrapping_add(16))?)?)
     };
-    // A NULL path names the descriptor itself (futimens).
-    let found = if path == 0 {
-        if dir as i32 == linux::AT_FDCWD {
-            return Err(Errno::EFAULT.into());
-        }
-        ctx.fd(dir)?.path.clone()
-    } else {
-        resolve_at(ctx, dir, path, flags)?
-    };
+    if flags & !(NOFOLLOW | EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let found = resolve_timed(ctx, dir, path, flags)?;
     ops::set_times(&ctx.fs(), &found, atime, mtime)?;
     Ok(0)
+}
+
+/// Finds the file whose times a call changes: a NULL path names the descriptor itself (futimens(3)).
+fn resolve_timed(ctx: &Ctx<'_>, dir: u64, path: u64, flags: u64) -> Result<Path, Errno> {
+    if path == 0 && dir as i32 != linux::AT_FDCWD {
+        return Ok(ctx.fd(dir)?.path.clone());
+    }
+    resolve_at(ctx, dir, path, flags)
 }
 
 fn from_timeval(time: Timeval) -> Result<TimeChange, Errno> {
@@ -184,7 +184,7 @@ pub(super) fn sys_futimesat(ctx: &mut Ctx<'_>, [dir, path, times, ..]: [u64; 6])
     } else {
         (from_timeval(ctx.copy_in(times)?)?, from_timeval(ctx.copy_in(times.wrapping_add(16))?)?)
     };
-    let found = resolve_at(ctx, dir, path, 0)?;
+    let found = resolve_timed(ctx, dir, path, 0)?;
     ops::set_times(&ctx.fs(), &found, atime, mtime)?;
     Ok(0)
 }

@@ -70,7 +70,7 @@ pub(super) fn sys_sysinfo(ctx: &mut Ctx<'_>, [to, ..]: [u64; 6]) -> SysResult {
 }
 
 pub(super) fn sys_getrlimit(ctx: &mut Ctx<'_>, [resource, to, ..]: [u64; 6]) -> SysResult {
-    let limit = ctx.process().rlimits.get(resource).ok_or(Errno::EINVAL)?;
+    let limit = ctx.process().rlimits.get(u64::from(resource as u32)).ok_or(Errno::EINVAL)?;
     ctx.copy_out(to, &limit)?;
     Ok(0)
 }
@@ -78,18 +78,19 @@ pub(super) fn sys_getrlimit(ctx: &mut Ctx<'_>, [resource, to, ..]: [u64; 6]) -> 
 pub(super) fn sys_setrlimit(ctx: &mut Ctx<'_>, [resource, from, ..]: [u64; 6]) -> SysResult {
     let limit: Rlimit = ctx.copy_in(from)?;
     let tgid = ctx.task().tgid;
-    set_limit(ctx, tgid, resource, limit)
+    set_limit(ctx, tgid, u64::from(resource as u32), limit)
 }
 
 pub(super) fn sys_prlimit64(ctx: &mut Ctx<'_>, [pid, resource, new, old, ..]: [u64; 6]) -> SysResult {
+    let resource = u64::from(resource as u32);
+    let wanted: Option<Rlimit> = if new == 0 { None } else { Some(ctx.copy_in(new)?) };
     let tgid = if pid as i32 == 0 { ctx.task().tgid } else { Tid(pid as u32) };
     let process = ctx.kernel.processes.get(&tgid).ok_or(Errno::ESRCH)?;
     let before = process.rlimits.get(resource).ok_or(Errno::EINVAL)?;
     if !ctx.kernel.may_signal(ctx.tid, tgid) {
         return Err(Errno::EPERM.into());
     }
-    if new != 0 {
-        let limit: Rlimit = ctx.copy_in(new)?;
+    if let Some(limit) = wanted {
         set_limit(ctx, tgid, resource, limit)?;
     }
     ctx.copy_out_opt(old, &before)?;
