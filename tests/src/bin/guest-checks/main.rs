@@ -1,8 +1,9 @@
 //! Many small programs in one: each *check* makes system calls and prints what it saw.
 //!
-//! `guest-checks NAME...` runs the checks of these names, `guest-checks --list` prints all names. The test
-//! `differential` runs each check natively and in a sandbox: both must succeed and print the same. So a check
-//! prints only what must not differ, and never a time, an address or a process number.
+//! `guest-checks NAME...` runs the checks of these names, `guest-checks --list` prints all names, and
+//! `guest-checks --bad-input` the system calls that get bad input or are left out. The test `differential` runs
+//! each check natively and in a sandbox: both must succeed and print the same. So a check prints only what must
+//! not differ, and never a time, an address or a process number.
 //!
 //! ```text
 //! open_flags/missing: Err(ENOENT)
@@ -10,6 +11,7 @@
 //!
 //! Exit status: 0 if every check held what it promised, 1 if not, 2 for an unknown name.
 
+mod bad_input;
 mod capabilities;
 mod cpu;
 mod descriptors;
@@ -101,6 +103,7 @@ const GROUPS: &[&[Check]] = &[
     residence::CHECKS,
     terminals::CHECKS,
     job_control::CHECKS,
+    bad_input::CHECKS,
 ];
 
 fn checks() -> impl Iterator<Item = &'static Check> {
@@ -111,6 +114,10 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "--list") {
         checks().for_each(|(name, _)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    if words.first().is_some_and(|word| word == "--bad-input") {
+        bad_input::print_calls();
         return ExitCode::SUCCESS;
     }
     // Roles that the program plays when a check executes it again.
