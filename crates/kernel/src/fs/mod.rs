@@ -2,7 +2,7 @@
 //!
 //! [`memfs`] is the file system in memory: tmpfs, and the overlay on an image. [`host`] has the images, and
 //! [`hostfs`] passes host directories through. [`proc`] and [`dev`] are what the kernel tells of itself;
-//! [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`pidfd`], [`epoll`] and [`hostio`] are files without a place in the tree.
+//! [`pipe`], [`eventfd`], [`timerfd`], [`signalfd`], [`pidfd`], [`epoll`], [`inotify`] and [`hostio`] are files without a place in the tree.
 //! [`root`] puts the namespace of a sandbox together.
 
 pub mod anon;
@@ -12,6 +12,7 @@ pub mod eventfd;
 pub mod host;
 pub mod hostfs;
 pub mod hostio;
+pub mod inotify;
 pub mod memfs;
 pub mod pidfd;
 pub mod pipe;

@@ -411,6 +411,7 @@ pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64
         check_file_limit(ctx, offset + len)?;
     }
     description.file.allocate(&ctx.fs(), mode as u32, offset, len)?;
+    description.tell(linux::IN_MODIFY);
     Ok(0)
 }
 

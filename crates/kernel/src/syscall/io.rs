@@ -179,33 +179,47 @@ pub(super) fn wait_for(description: &FileDescription, wanted: Readiness) -> Wait
 
 fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysResult {
     let description = ctx.fd(fd)?;
-    check_position(&description, position)?;
+    let moved = read_from(ctx, &description, spans, position)?;
+    if moved > 0 {
+        description.tell(linux::IN_ACCESS);
+    }
+    Ok(moved)
+}
+
+fn read_from(
+    ctx: &mut Ctx<'_>,
+    description: &Rc<FileDescription>,
+    spans: &[Span],
+    position: Position,
+) -> SysResult {
+    check_position(description, position)?;
     description.check_readable()?;
     check_spans(spans)?;
     if let Some(socket) = as_socket(&description.file) {
-        return message::read(ctx, &OpenSocket { description, socket }, spans);
+        return message::read(ctx, &OpenSocket { description: description.clone(), socket }, spans);
     }
     if let Some(file) = as_signalfd(&description.file) {
-        return signalfd::read(ctx, &description, &file, spans);
+        return signalfd::read(ctx, description, &file, spans);
     }
     let total: u64 = spans.iter().map(|span| span.len).sum();
     // Programs ask for far more than there mostly is: the buffer grows with what comes.
-    let mut chunk = vec![0; FIRST_CHUNK.min(total as usize)];
+    let first = if description.file.reads_records() { CHUNK } else { FIRST_CHUNK };
+    let mut chunk = vec![0; first.min(total as usize)];
     let mut moved = 0;
     for span in spans {
         let mut in_span = 0;
         while in_span < span.len {
             let want = chunk.len().min((span.len - in_span) as usize);
-            let offset = current_offset(&description, position, moved)?;
+            let offset = current_offset(description, position, moved)?;
             let got = match description.file.read(&ctx.fs(), offset, &mut chunk[..want]) {
                 Ok(got) => got,
                 Err(Errno::EAGAIN) if moved > 0 => return Ok(moved),
-                Err(Errno::EAGAIN) => return stop_or_wait(ctx, &description, Readiness::READABLE, 0),
+                Err(Errno::EAGAIN) => return stop_or_wait(ctx, description, Readiness::READABLE, 0),
                 Err(_) if moved > 0 => return Ok(moved),
                 Err(errno) => return Err(errno.into()),
             };
             let stored = ctx.write_bytes_partial(span.addr.wrapping_add(in_span), &chunk[..got]);
-            advance(&description, position, stored as u64);
+            advance(description, position, stored as u64);
             moved += stored as u64;
             in_span += stored as u64;
             if stored < got {
@@ -221,7 +235,7 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
         }
     }
     if total == 0 {
-        let offset = current_offset(&description, position, 0)?;
+        let offset = current_offset(description, position, 0)?;
         description.file.read(&ctx.fs(), offset, &mut []).or_else(|errno| match errno {
             Errno::EAGAIN => Ok(0),
             other => Err(other),
@@ -232,11 +246,24 @@ fn read(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysRe
 
 fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysResult {
     let description = ctx.fd(fd)?;
-    check_position(&description, position)?;
+    let moved = write_to(ctx, &description, spans, position)?;
+    if moved > 0 {
+        description.tell(linux::IN_MODIFY);
+    }
+    Ok(moved)
+}
+
+fn write_to(
+    ctx: &mut Ctx<'_>,
+    description: &Rc<FileDescription>,
+    spans: &[Span],
+    position: Position,
+) -> SysResult {
+    check_position(description, position)?;
     description.check_writable()?;
     check_spans(spans)?;
     if let Some(socket) = as_socket(&description.file) {
-        return message::write(ctx, &OpenSocket { description, socket }, spans);
+        return message::write(ctx, &OpenSocket { description: description.clone(), socket }, spans);
     }
     let total: u64 = spans.iter().map(|span| span.len).sum();
     let mut chunk = vec![0; CHUNK.min(total as usize)];
@@ -260,7 +287,7 @@ fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysR
             let faulted = got < want;
             let is_last = index + 1 == spans.len() && in_span == span.len;
             if pending == chunk.len() || faulted || is_last {
-                match write_chunk(ctx, &description, position, &chunk[..pending], moved) {
+                match write_chunk(ctx, description, position, &chunk[..pending], moved) {
                     Ok(written) => {
                         moved += written as u64;
                         if written < pending && description.file.has_position() {
@@ -269,11 +296,11 @@ fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysR
                         }
                         if written < pending {
                             // A pipe took a part: the rest of this call is made later.
-                            return stop_or_wait(ctx, &description, Readiness::WRITABLE, moved);
+                            return stop_or_wait(ctx, description, Readiness::WRITABLE, moved);
                         }
                     }
                     Err(Errno::EAGAIN) => {
-                        return stop_or_wait(ctx, &description, Readiness::WRITABLE, moved);
+                        return stop_or_wait(ctx, description, Readiness::WRITABLE, moved);
                     }
                     Err(Errno::EPIPE) => {
                         ctx.signal_self(Signal::SIGPIPE);
@@ -290,7 +317,7 @@ fn write(ctx: &mut Ctx<'_>, fd: u64, spans: &[Span], position: Position) -> SysR
         }
     }
     if pending > 0 {
-        let written = write_chunk(ctx, &description, position, &chunk[..pending], moved)?;
+        let written = write_chunk(ctx, description, position, &chunk[..pending], moved)?;
         moved += written as u64;
     }
     Ok(moved)
@@ -489,9 +516,19 @@ pub(super) fn sys_splice(
     copy(ctx, from, to, count.min(CHUNK as u64))
 }
 
+fn copy(ctx: &mut Ctx<'_>, from: End, to: End, count: u64) -> SysResult {
+    let (read, written) = (from.description.clone(), to.description.clone());
+    let moved = copy_bytes(ctx, from, to, count)?;
+    if moved > 0 {
+        read.tell(linux::IN_ACCESS);
+        written.tell(linux::IN_MODIFY);
+    }
+    Ok(moved)
+}
+
 /// Copies up to `count` bytes from one file to another, without losing what was read where less can be
 /// written: a source without a position is only read as far as there is room.
-fn copy(ctx: &mut Ctx<'_>, mut from: End, mut to: End, count: u64) -> SysResult {
+fn copy_bytes(ctx: &mut Ctx<'_>, mut from: End, mut to: End, count: u64) -> SysResult {
     let count = count.min(MAX_COUNT);
     let mut moved = *ctx.progress();
     let mut chunk = vec![0; CHUNK.min(count as usize)];

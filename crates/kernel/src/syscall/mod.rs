@@ -15,6 +15,7 @@ mod exec;
 mod fd;
 mod futex;
 mod identity;
+mod inotify;
 mod io;
 mod ipc;
 mod kcmp;

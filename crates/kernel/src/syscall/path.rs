@@ -434,6 +434,7 @@ fn list(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6], layout: Layout) -> SysR
         return Err(Errno::EINVAL.into());
     }
     ctx.write_bytes(buf, &bytes)?;
+    description.tell(linux::IN_ACCESS);
     description.set_offset(position);
     Ok(bytes.len() as u64)
 }

@@ -234,7 +234,7 @@ pub(super) fn sys_ftruncate(ctx: &mut Ctx<'_>, [fd, len, ..]: [u64; 6]) -> SysRe
         return Err(Errno::EINVAL.into());
     }
     check_file_limit(ctx, len)?;
-    description.inode().set_attr(&ctx.fs(), &AttrChange { size: Some(len), ..AttrChange::default() })?;
+    ops::set_attr(&ctx.fs(), &description.path, &AttrChange { size: Some(len), ..AttrChange::default() })?;
     ctx.kernel.file_truncated(description.inode(), len);
     Ok(0)
 }

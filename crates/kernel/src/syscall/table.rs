@@ -4,9 +4,9 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, io, ipc, kcmp, lock, memory, mempolicy, message, mqueue, path, pidfd,
-    poll, prctl, priority, process, random, schedule, signal, signalfd, socket, sockopt, stat, system, time,
-    timer, xattr,
+    event, exec, fd, futex, identity, inotify, io, ipc, kcmp, lock, memory, mempolicy, message, mqueue, path,
+    pidfd, poll, prctl, priority, process, random, schedule, signal, signalfd, socket, sockopt, stat, system,
+    time, timer, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -337,9 +337,9 @@ table! {
     keyctl __NR_keyctl [] Absent("no keyrings");
     ioprio_set __NR_ioprio_set [Int Int Flags] Partial("kept and told") => priority::sys_ioprio_set;
     ioprio_get __NR_ioprio_get [Int Int] Full => priority::sys_ioprio_get;
-    inotify_init __NR_inotify_init [] Absent("no inotify yet");
-    inotify_add_watch __NR_inotify_add_watch [] Absent("no inotify yet");
-    inotify_rm_watch __NR_inotify_rm_watch [] Absent("no inotify yet");
+    inotify_init __NR_inotify_init [] Full => inotify::sys_inotify_init;
+    inotify_add_watch __NR_inotify_add_watch [Fd Path Flags] Partial("changes that the host makes to its directories, and /proc, are not watched; 16 MiB of events in all, beyond which a queue overflows") => inotify::sys_inotify_add_watch;
+    inotify_rm_watch __NR_inotify_rm_watch [Fd Int] Full => inotify::sys_inotify_rm_watch;
     migrate_pages __NR_migrate_pages [Int Len Pointer Pointer] Full => mempolicy::sys_migrate_pages;
     openat __NR_openat [Fd Path Flags Octal] Full => path::sys_openat;
     mkdirat __NR_mkdirat [Fd Path Octal] Full => path::sys_mkdirat;
@@ -378,7 +378,7 @@ table! {
     epoll_create1 __NR_epoll_create1 [Flags] Full => event::sys_epoll_create1;
     dup3 __NR_dup3 [Fd Fd Flags] Full => fd::sys_dup3;
     pipe2 __NR_pipe2 [Pointer Flags] Full => fd::sys_pipe2;
-    inotify_init1 __NR_inotify_init1 [] Absent("no inotify yet");
+    inotify_init1 __NR_inotify_init1 [Flags] Full => inotify::sys_inotify_init1;
     preadv __NR_preadv [Fd Pointer Int Len] Full => io::sys_preadv;
     pwritev __NR_pwritev [Fd Pointer Int Len] Full => io::sys_pwritev;
     rt_tgsigqueueinfo __NR_rt_tgsigqueueinfo [] Full => signal::sys_rt_tgsigqueueinfo;

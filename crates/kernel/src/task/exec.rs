@@ -243,6 +243,7 @@ impl Kernel {
         }
         let file = inode.clone().open(&cx, linux::O_RDONLY)?;
         let description = FileDescription::new(&cx, file, path.clone(), linux::O_RDONLY)?;
+        description.tell(linux::IN_OPEN);
         Ok(Program { inode, description, path })
     }
 
@@ -261,7 +262,9 @@ impl Kernel {
 
     fn read_program(&self, tid: Tid, program: &Program, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         let task = self.tasks.get(&tid).ok_or(Errno::ESRCH)?;
-        program.description.file.read(&self.fs_context(task), offset, buf)
+        let got = program.description.file.read(&self.fs_context(task), offset, buf)?;
+        program.description.tell(linux::IN_ACCESS);
+        Ok(got)
     }
 
     /// Closes the descriptors that do not survive an exec.

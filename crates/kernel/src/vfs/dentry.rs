@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 
-use super::{FsContext, Inode};
+use super::{FsContext, Inode, Notify};
 
 /// A name in a file system.
 pub struct Dentry {
@@ -27,6 +27,8 @@ struct Place {
     parent: Option<Rc<Dentry>>,
     name: Rc<[u8]>,
     deleted: bool,
+    /// Who is told when a name that was removed goes out of use.
+    told_of_end: Option<Rc<Notify>>,
 }
 
 impl Dentry {
@@ -45,7 +47,7 @@ impl Dentry {
     fn new(inode: Rc<dyn Inode>, parent: Option<Rc<Dentry>>, name: Rc<[u8]>) -> Rc<Dentry> {
         Rc::new(Dentry {
             inode,
-            place: RefCell::new(Place { parent, name, deleted: false }),
+            place: RefCell::new(Place { parent, name, deleted: false, told_of_end: None }),
             children: RefCell::default(),
             mounts: Cell::new(0),
         })
@@ -69,6 +71,11 @@ impl Dentry {
     /// Says whether the name was removed.
     pub fn is_deleted(&self) -> bool {
         self.place.borrow().deleted
+    }
+
+    /// Has it told when this name, which was the last one of its inode and is removed, goes out of use.
+    pub(super) fn tell_end(&self, notify: Rc<Notify>) {
+        self.place.borrow_mut().told_of_end = Some(notify);
     }
 
     /// Says whether anything is mounted here in any namespace.
@@ -179,6 +186,9 @@ impl Dentry {
 impl Drop for Dentry {
     /// Drops the ancestors that only this dentry held one by one: a guest chooses how deep the tree is.
     fn drop(&mut self) {
+        if let Some(notify) = self.place.get_mut().told_of_end.take() {
+            notify.ended(&self.inode);
+        }
         let mut next = self.leave_parent();
         while let Some(parent) = next {
             next = match Rc::try_unwrap(parent) {

@@ -1,16 +1,17 @@
 //! Open file descriptions (open(2)): what descriptors stand for.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 
 use lg_abi::Errno;
 use lg_abi::raw::general::{
-    O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECT, O_EXCL, O_NOATIME, O_NOCTTY, O_NONBLOCK, O_PATH,
-    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
+    IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_ISDIR, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECT, O_EXCL,
+    O_NOATIME, O_NOCTTY, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
 };
 
-use super::{Counted, File, FsContext, Inode, LockTable, Path};
+use super::{Counted, File, FsContext, Inode, LockTable, Notify, Path};
 
 /// FASYNC: signal-driven I/O, which is accepted and never signals.
 const O_ASYNC: u32 = 0o20000;
@@ -31,6 +32,7 @@ pub struct FileDescription {
     owner: Cell<i32>,
     locks: Rc<LockTable>,
     locked: Cell<bool>,
+    notify: Rc<Notify>,
     _count: Counted,
 }
 
@@ -55,6 +57,7 @@ impl FileDescription {
             owner: Cell::new(0),
             locks: cx.vfs.locks().clone(),
             locked: Cell::new(false),
+            notify: cx.vfs.notify().clone(),
             _count: count,
         }))
     }
@@ -133,6 +136,15 @@ impl FileDescription {
         self.owner.set(owner);
     }
 
+    /// Tells those who watch the file what was done with it: an `IN_` bit of inotify(7).
+    pub fn tell(&self, event: u32) {
+        if self.notify.is_active() && !self.is_path_only() {
+            let file: &dyn Any = &*self.file;
+            let is_dir = if file.is::<DirFile>() { IN_ISDIR } else { 0 };
+            self.notify.file(&self.path, event | is_dir);
+        }
+    }
+
     /// Notes that the description may hold locks, to be released with it.
     pub(super) fn mark_locked(&self) {
         self.locked.set(true);
@@ -141,6 +153,8 @@ impl FileDescription {
 
 impl Drop for FileDescription {
     fn drop(&mut self) {
+        let writes = self.check_writable().is_ok();
+        self.tell(if writes { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE });
         if self.locked.get() {
             self.locks.release_description(self.id);
         }

@@ -328,6 +328,11 @@ pub trait File: Any {
         true
     }
 
+    /// Says whether a read takes whole records, as many as there is room for, so that it gets its buffer in one piece.
+    fn reads_records(&self) -> bool {
+        false
+    }
+
     /// Says whether epoll(7) can watch the file: not where it is always ready.
     fn is_pollable(&self) -> bool {
         !self.has_position()

@@ -19,6 +19,7 @@ mod fdtable;
 mod inode;
 mod locks;
 mod mount;
+mod notify;
 pub mod open;
 pub mod ops;
 pub mod permission;
@@ -43,6 +44,7 @@ pub use locks::{LockError, LockKey, LockKind, LockOwner, LockTable, RecordLock};
 pub use mount::{
     DEFAULT_OPEN_FILES, Mount, MountFlags, PageCache, Path, SuperBlock, Vfs, make_dev, split_dev,
 };
+pub use notify::{Mark, Notice, Notify, Watcher};
 pub use proc_source::{MapFacts, ProcSource, ProcessFacts, ProcessState, SystemFacts, ThreadFacts};
 pub use quota::{Counted, OverQuota, Quota};
 pub use state::FsState;

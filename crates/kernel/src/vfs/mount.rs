@@ -7,8 +7,9 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 
-use super::{Dentry, FsContext, Inode, LockTable, Quota};
+use super::{Dentry, FsContext, Inode, LockTable, Notify, Quota};
 use crate::fs::epoll::WatchQuota;
+use crate::fs::inotify::InotifyQuota;
 use crate::fs::memfs::{MemFs, MemLimits, MemNode};
 use crate::fs::pipe::PipeQuota;
 use crate::fs::pty::Ptys;
@@ -133,6 +134,8 @@ pub struct Vfs {
     page_caches: RefCell<Vec<Weak<dyn PageCache>>>,
     pipe_quota: Rc<PipeQuota>,
     watch_quota: Rc<WatchQuota>,
+    notify: Rc<Notify>,
+    inotify_quota: InotifyQuota,
     net: Rc<Net>,
     ptys: Ptys,
     nameless_files: RefCell<Option<Rc<MemNode>>>,
@@ -177,6 +180,8 @@ impl Vfs {
             page_caches: RefCell::default(),
             pipe_quota: Rc::default(),
             watch_quota: Rc::default(),
+            notify: Rc::default(),
+            inotify_quota: InotifyQuota::default(),
             net: Net::new(),
             ptys: Ptys::default(),
             nameless_files: RefCell::default(),
@@ -206,6 +211,16 @@ impl Vfs {
     /// Returns the count of what all epoll instances watch.
     pub fn watch_quota(&self) -> &Rc<WatchQuota> {
         &self.watch_quota
+    }
+
+    /// Returns who watches inodes.
+    pub fn notify(&self) -> &Rc<Notify> {
+        &self.notify
+    }
+
+    /// Returns the counts of what all inotify instances hold.
+    pub fn inotify_quota(&self) -> &InotifyQuota {
+        &self.inotify_quota
     }
 
     /// Returns the pseudo-terminals.

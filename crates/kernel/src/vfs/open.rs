@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use lg_abi::Errno;
 use lg_abi::raw::general::{
-    O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_RDONLY, O_TMPFILE,
-    O_TRUNC, O_WRONLY, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
+    IN_OPEN, O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_RDONLY,
+    O_TMPFILE, O_TRUNC, O_WRONLY, S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
 
-use super::ops::create_in;
+use super::ops::{create_in, set_attr};
 use super::permission::{Access, check_access, check_may_create, owns};
 use super::{
     Attr, AttrChange, Dentry, DirFile, File, FileDescription, Final, FsContext, FsState, Last, MountFlags,
@@ -151,7 +151,8 @@ pub fn open_path(
         return Err(Errno::EPERM.into());
     }
     if request.has(O_TRUNC) && file_type == S_IFREG {
-        path.inode().set_attr(cx, &AttrChange { size: Some(0), ..AttrChange::default() })?;
+        let change = AttrChange { size: Some(0), ..AttrChange::default() };
+        set_attr(cx, path, &change)?;
     }
     open_checked(cx, path, request)
 }
@@ -170,7 +171,9 @@ fn open_checked(cx: &FsContext<'_>, path: &Path, request: &OpenRequest) -> Resul
     let is_dir = path.inode().attr(cx)?.mode & S_IFMT == S_IFDIR;
     let file: Rc<dyn File> =
         if is_dir { Rc::new(DirFile) } else { path.inode().clone().open(cx, request.flags)? };
-    Ok(FileDescription::new(cx, file, path.clone(), request.flags)?)
+    let description = FileDescription::new(cx, file, path.clone(), request.flags)?;
+    description.tell(IN_OPEN);
+    Ok(description)
 }
 
 fn open_tmpfile(

@@ -66,6 +66,7 @@ pub fn create_in(
         _ => mode & 0o7777 & !fs.umask,
     };
     let inode = dir.inode().create(cx, name, what, mode)?;
+    cx.vfs.notify().created(cx, dir, name, &inode);
     Ok(dir.with(dir.dentry.add_child(name, inode)))
 }
 
@@ -90,6 +91,7 @@ pub fn link(cx: &FsContext<'_>, fs: &FsState, target: &Path, start: &Path, path:
     check_may_create(cx, &dir.inode().attr(cx)?)?;
     dir.inode().link(cx, name, target.inode())?;
     dir.dentry.add_child(name, target.inode().clone());
+    cx.vfs.notify().linked(cx, dir, name, target.inode());
     Ok(())
 }
 
@@ -112,6 +114,7 @@ pub fn unlink(cx: &FsContext<'_>, fs: &FsState, start: &Path, path: &[u8]) -> Re
     check_not_mounted(dir, &victim)?;
     dir.inode().unlink(cx, &name)?;
     dir.dentry.forget_child(&name);
+    cx.vfs.notify().removed(cx, dir, &name, victim);
     Ok(())
 }
 
@@ -136,6 +139,7 @@ pub fn rmdir(cx: &FsContext<'_>, fs: &FsState, start: &Path, path: &[u8]) -> Res
     check_not_mounted(dir, &victim)?;
     dir.inode().rmdir(cx, &name)?;
     dir.dentry.forget_child(&name);
+    cx.vfs.notify().removed(cx, dir, &name, victim);
     Ok(())
 }
 
@@ -227,6 +231,21 @@ pub fn rename(
     check_not_mounted(old_dir, &old)?;
     old_dir.inode().rename(cx, old_name, new_dir.inode(), new_name, flags)?;
     old_dir.dentry.move_child(old_name, &new_dir.dentry, new_name, exchange);
+    let (from, to) = ((old_dir, old_name.as_slice()), (new_dir, new_name.as_slice()));
+    match new {
+        Some(new) if exchange => {
+            cx.vfs.notify().moved(cx, from, to, &old, None);
+            cx.vfs.notify().moved(cx, to, from, &new, None);
+        }
+        new => cx.vfs.notify().moved(cx, from, to, &old, new),
+    }
+    Ok(())
+}
+
+/// Changes attributes, and tells those who watch. Permission has been checked.
+pub fn set_attr(cx: &FsContext<'_>, path: &Path, change: &AttrChange) -> Result<(), Errno> {
+    path.inode().set_attr(cx, change)?;
+    cx.vfs.notify().changed(cx, path, change);
     Ok(())
 }
 
@@ -246,7 +265,7 @@ pub fn chmod(cx: &FsContext<'_>, path: &Path, mode: u32) -> Result<(), Errno> {
     if !in_group(cx.creds, attr.gid) && !has_capability(cx.creds, CAP_FSETID) {
         mode &= !S_ISGID;
     }
-    path.inode().set_attr(cx, &AttrChange { mode: Some(mode), ..AttrChange::default() })
+    set_attr(cx, path, &AttrChange { mode: Some(mode), ..AttrChange::default() })
 }
 
 /// Changes owner and group; `None` leaves one as it is.
@@ -265,7 +284,7 @@ pub fn chown(cx: &FsContext<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>
     if attr.mode & S_IFMT != S_IFDIR {
         change.mode = without_set_id(attr.mode);
     }
-    path.inode().set_attr(cx, &change)
+    set_attr(cx, path, &change)
 }
 
 /// Returns the permission bits without the set-id bits that a change of contents or owner clears, or `None`
@@ -315,7 +334,7 @@ pub fn set_times(cx: &FsContext<'_>, path: &Path, atime: TimeChange, mtime: Time
         check_access(cx, &attr, Access::WRITE)?;
     }
     let change = AttrChange { atime: atime.value(cx), mtime: mtime.value(cx), ..AttrChange::default() };
-    path.inode().set_attr(cx, &change)
+    set_attr(cx, path, &change)
 }
 
 /// Changes the length of a regular file that was found by its path.
@@ -330,5 +349,5 @@ pub fn truncate(cx: &FsContext<'_>, path: &Path, size: u64) -> Result<(), Errno>
     }
     path.check_writable()?;
     check_access(cx, &attr, Access::WRITE)?;
-    path.inode().set_attr(cx, &AttrChange { size: Some(size), ..AttrChange::default() })
+    set_attr(cx, path, &AttrChange { size: Some(size), ..AttrChange::default() })
 }

@@ -74,7 +74,9 @@ pub fn set(
         (Presence::Absent, true) => Err(Errno::EEXIST),
         (Presence::Present, false) => Err(Errno::ENODATA),
         _ => store.set(cx, name, Some(value)),
-    }
+    }?;
+    cx.vfs.notify().xattr_changed(cx, path);
+    Ok(())
 }
 
 /// Removes an attribute.
@@ -85,7 +87,9 @@ pub fn remove(cx: &FsContext<'_>, path: &Path, name: &[u8]) -> Result<(), Errno>
     check_change(cx, path, name)?;
     let store = store(path, name)?;
     store.get(name).ok_or(Errno::ENODATA)?;
-    store.set(cx, name, None)
+    store.set(cx, name, None)?;
+    cx.vfs.notify().xattr_changed(cx, path);
+    Ok(())
 }
 
 /// Returns the names that the caller may see, each with its NUL; none on a file system without attributes.

@@ -20,6 +20,7 @@ mod exec;
 mod faults;
 mod files;
 mod identity;
+mod inotify;
 mod job_control;
 mod memory;
 mod mqueue;
@@ -94,6 +95,7 @@ const GROUPS: &[&[Check]] = &[
     time::CHECKS,
     posix_timers::CHECKS,
     events::CHECKS,
+    inotify::CHECKS,
     identity::CHECKS,
     cpu::CHECKS,
     xattr::CHECKS,

@@ -2,6 +2,7 @@
 
 use super::Kind::{Dir, File, Link, Text};
 use super::{Entry, cpu};
+use crate::fs::inotify;
 use crate::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table, mqueue};
 use crate::vfs::FsContext;
 
@@ -62,6 +63,14 @@ static SYSCTL_FS: &[Entry] = &[
             let open = cx.vfs.open_files();
             format!("{}\t0\t{}\n", open.used(), open.max()).into_bytes()
         }),
+    ),
+    entry(
+        "inotify",
+        Dir(&[
+            entry("max_queued_events", File(|_| format!("{}\n", inotify::MAX_EVENTS).into_bytes())),
+            entry("max_user_instances", File(|_| format!("{}\n", inotify::MAX_INSTANCES).into_bytes())),
+            entry("max_user_watches", File(|_| format!("{}\n", inotify::MAX_WATCHES).into_bytes())),
+        ]),
     ),
     entry(
         "mqueue",
