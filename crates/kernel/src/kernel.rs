@@ -203,6 +203,7 @@ impl Kernel {
             alt_stack: SigStack { ss_flags: lg_abi::raw::general::SS_DISABLE as i32, ..SigStack::default() },
             clear_child_tid: 0,
             robust_list: 0,
+            rseq: None,
             comm: Vec::new(),
             vfork_done: None,
             cpu_ns: 0,

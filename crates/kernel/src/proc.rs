@@ -64,6 +64,13 @@ impl ProcSource for Kernel {
         self.processes.keys().map(|tid| tid.0).collect()
     }
 
+    fn runs(&self, inode: &Rc<dyn crate::vfs::Inode>) -> bool {
+        self.processes.values().any(|process| {
+            process.state == Life::Alive
+                && process.exe.as_ref().is_some_and(|exe| Rc::ptr_eq(exe.inode(), inode))
+        })
+    }
+
     fn process(&self, pid: u32) -> Option<ProcessFacts> {
         let process = self.processes.get(&Tid(pid))?;
         let mut limits = [Rlimit::default(); 16];

@@ -100,6 +100,9 @@ impl Kernel {
         if self.tasks.get(&tid).is_some_and(|task| task.call.is_some()) {
             self.make_call(tid);
         }
+        if self.loaded != Some(tid) {
+            self.abort_sequence(tid);
+        }
         loop {
             if !self.prepare_return(tid) {
                 return Ok(TurnEnd::Gone);

@@ -5,7 +5,7 @@ use lg_abi::{Errno, SigAction, SigInfo, SigSet, Signal};
 
 use super::{DefaultAction, Disposition};
 use crate::Kernel;
-use crate::task::{ExitStatus, OnSignal, StopEvent, TaskState, Tid};
+use crate::task::{ExitStatus, OnSignal, ProcessState, StopEvent, TaskState, Tid};
 
 /// Length of the `syscall` instruction.
 const SYSCALL_LEN: u64 = 2;
@@ -72,6 +72,7 @@ impl Kernel {
     /// Makes the task run its handler. A stack without room for the frame is SIGSEGV.
     fn handle_signal(&mut self, tid: Tid, signal: Signal, info: &SigInfo, action: &SigAction) {
         self.interrupt_call(tid, action);
+        self.abort_sequence(tid);
         self.trace_line(tid, &format!("--- {signal} runs the handler at {:#x} ---", action.handler));
         if self.push_signal_frame(tid, signal, info, action).is_err() {
             let Some(task) = self.tasks.get_mut(&tid) else { return };
@@ -124,10 +125,30 @@ impl Kernel {
     /// of the session. The keys of a terminal do not stop such a group (POSIX, "Orphaned Process Group").
     fn is_in_orphaned_group(&self, tgid: Tid) -> bool {
         let Some(process) = self.processes.get(&tgid) else { return true };
-        let (pgid, sid) = (process.pgid, process.sid);
-        !self.processes.values().filter(|member| member.pgid == pgid).any(|member| {
+        self.is_orphaned(process.pgid, process.sid)
+    }
+
+    /// Says whether no living process of the group has a parent in another group of the session.
+    fn is_orphaned(&self, pgid: Tid, sid: Tid) -> bool {
+        let members = self.processes.values().filter(|member| member.pgid == pgid);
+        !members.filter(|member| member.state == ProcessState::Alive).any(|member| {
             self.processes.get(&member.parent).is_some_and(|parent| parent.pgid != pgid && parent.sid == sid)
         })
+    }
+
+    /// Hangs up the group of a process, and lets it go on, if stopped processes are in it and nobody is left who could
+    /// do that: `parent`, which has ended or whose child has, was the last one (POSIX, "_exit").
+    pub(crate) fn hang_up_orphans(&mut self, tgid: Tid, parent: Tid) {
+        let (Some(process), Some(parent)) = (self.processes.get(&tgid), self.processes.get(&parent)) else {
+            return;
+        };
+        let (pgid, sid) = (process.pgid, process.sid);
+        let was_tied = parent.pgid != pgid && parent.sid == sid;
+        let has_stopped = self.processes.values().any(|member| member.pgid == pgid && member.stopped);
+        if was_tied && has_stopped && self.is_orphaned(pgid, sid) {
+            self.signal_group(pgid, Signal::SIGHUP);
+            self.signal_group(pgid, Signal::SIGCONT);
+        }
     }
 
     /// Stops every thread of the process.

@@ -158,10 +158,7 @@ impl Kernel {
         let uid = self.tasks[&sender].creds.uid;
         let mut allowed = false;
         for tgid in targets {
-            let same_session = signal == Some(Signal::SIGCONT)
-                && self.processes.get(&tgid).map(|p| p.sid)
-                    == self.processes.get(&sender_process).map(|p| p.sid);
-            if same_session || self.may_signal(sender, tgid) {
+            if self.may_send(sender, tgid, signal) {
                 allowed = true;
                 if let Some(signal) = signal {
                     let info = SigInfo::from_process(signal, SigInfo::SI_USER, sender_process.0, uid);
@@ -170,6 +167,14 @@ impl Kernel {
             }
         }
         if allowed { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// Says whether the sender may send this signal to the process: SIGCONT it may within its session.
+    pub(crate) fn may_send(&self, sender: Tid, tgid: Tid, signal: Option<Signal>) -> bool {
+        let session = |tgid: Tid| self.processes.get(&tgid).map(|process| process.sid);
+        let own = self.tasks.get(&sender).and_then(|task| session(task.tgid));
+        signal == Some(Signal::SIGCONT) && own.is_some() && own == session(tgid)
+            || self.may_signal(sender, tgid)
     }
 
     /// Says whether the sender's user may send signals to the process (kill(2)).

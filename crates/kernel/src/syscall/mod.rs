@@ -32,6 +32,7 @@ mod prctl;
 mod priority;
 mod process;
 mod random;
+mod rseq;
 mod schedule;
 mod signal;
 mod signalfd;

@@ -68,7 +68,7 @@ pub(super) fn sys_pidfd_send_signal(ctx: &mut Ctx<'_>, [fd, signal, info, flags,
         ctx.kernel.kill(ctx.tid, tgid.0 as i32, signal)?;
         return Ok(0);
     };
-    if !ctx.kernel.may_signal(ctx.tid, tgid) {
+    if !ctx.kernel.may_send(ctx.tid, tgid, signal) {
         return Err(Errno::EPERM.into());
     }
     if let Some(signal) = signal {

@@ -5,8 +5,8 @@ use lg_abi::raw::general as linux;
 use super::Ctx;
 use super::{
     event, exec, fd, futex, identity, inotify, io, ipc, kcmp, lock, memory, mempolicy, message, mqueue, path,
-    pidfd, poll, prctl, priority, process, random, schedule, signal, signalfd, socket, sockopt, stat, system,
-    time, timer, xattr,
+    pidfd, poll, prctl, priority, process, random, rseq, schedule, signal, signalfd, socket, sockopt, stat,
+    system, time, timer, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -408,7 +408,7 @@ table! {
     bpf __NR_bpf [] Absent("belongs to the host");
     execveat __NR_execveat [Fd Path Pointer Pointer Flags] Partial("as execve") => exec::sys_execveat;
     userfaultfd __NR_userfaultfd [] Absent("no fault handling in user code");
-    membarrier __NR_membarrier [] Partial("no rseq and no registration of core serialisation") => memory::sys_membarrier;
+    membarrier __NR_membarrier [] Partial("no MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ and no registration of core serialisation") => memory::sys_membarrier;
     mlock2 __NR_mlock2 [Pointer Len Flags] Full => lock::sys_mlock2;
     copy_file_range __NR_copy_file_range [Fd Pointer Fd Pointer Len Flags] Full => io::sys_copy_file_range;
     preadv2 __NR_preadv2 [] Full => io::sys_preadv2;
@@ -418,7 +418,7 @@ table! {
     pkey_free __NR_pkey_free [Int] Partial("as on a machine without protection keys: EINVAL") => memory::sys_pkey_free;
     statx __NR_statx [Fd Path Flags Flags Pointer] Full => stat::sys_statx;
     io_pgetevents __NR_io_pgetevents [] Absent("asynchronous I/O is refused; programs fall back on threads");
-    rseq __NR_rseq [] Absent("no restartable sequences yet; glibc does without");
+    rseq __NR_rseq [Pointer Int Flags Int] Full => rseq::sys_rseq;
     uretprobe __NR_uretprobe [] Absent("newer than the Linux release that uname shows");
     pidfd_send_signal __NR_pidfd_send_signal [Fd Signal Pointer Flags] Partial("no directories of /proc for processes (EBADF)") => pidfd::sys_pidfd_send_signal;
     io_uring_setup __NR_io_uring_setup [] Absent("asynchronous I/O is refused; programs fall back on threads");

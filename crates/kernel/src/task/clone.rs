@@ -181,6 +181,7 @@ impl Kernel {
             alt_stack,
             clear_child_tid: if has(CHILD_CLEARTID) { request.child_tid } else { 0 },
             robust_list: 0,
+            rseq: if has(VM) { None } else { task.rseq },
             comm,
             vfork_done,
             cpu_ns: 0,

@@ -68,7 +68,6 @@ impl Kernel {
             None => self.open_program(tid, &path)?,
         };
         let mut shown_path = path;
-        let exe = program.path.clone();
         let mut interpreters = 0;
         let comm = shown_path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec();
         let header = loop {
@@ -89,6 +88,7 @@ impl Kernel {
             argv.extend(rest);
             program = self.open_program(tid, &shown_path)?;
         };
+        let exe = program.path.clone();
         if stack_bytes(&shown_path, &argv, &envp) > MAX_ARGUMENTS {
             return Err(Errno::E2BIG.into());
         }
@@ -206,6 +206,7 @@ impl Kernel {
         task.alt_stack = SigStack { ss_flags: linux::SS_DISABLE as i32, ..SigStack::default() };
         task.clear_child_tid = 0;
         task.robust_list = 0;
+        task.rseq = None;
         let mut actions = task.actions.borrow().clone();
         actions.reset_for_exec();
         task.actions = Rc::new(RefCell::new(actions));
@@ -222,6 +223,24 @@ impl Kernel {
             process.dumpable = 1;
         }
         self.detach_segments(&old, tgid);
+        if tid != tgid {
+            self.become_leader(tid, tgid);
+        }
+    }
+
+    /// Gives the only thread of a process the number of the first one.
+    fn become_leader(&mut self, tid: Tid, tgid: Tid) {
+        let Some(mut task) = self.tasks.remove(&tid) else { return };
+        // The call returns to nobody of this number.
+        if let Some(call) = task.call.take() {
+            self.trace_call(tid, crate::syscall::row(call.number), &call, None);
+        }
+        task.tid = tgid;
+        self.tasks.insert(tgid, task);
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.threads = vec![tgid];
+        }
+        self.run_queue.push(tgid);
     }
 
     /// Opens a program by path, with the checks of execve(2).

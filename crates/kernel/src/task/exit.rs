@@ -189,6 +189,7 @@ impl Kernel {
         self.undo_semaphores(tgid);
         self.drop_posix_timers(tgid);
         self.adopt_children_of(tgid);
+        self.hang_up_orphans(tgid, parent);
         if self.main == Some(tgid) {
             self.end = Some(End::Exited(status));
         }
@@ -234,6 +235,7 @@ impl Kernel {
                 continue;
             }
             let threads = process.threads.clone();
+            self.hang_up_orphans(child, tgid);
             for tid in threads {
                 let signal = self.tasks.get(&tid).map_or(0, |task| task.parent_death_signal);
                 if let Some(signal) = Signal::new(u64::from(signal)) {

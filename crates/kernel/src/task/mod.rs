@@ -20,6 +20,7 @@ mod exec;
 mod exit;
 mod oom;
 mod process;
+mod rseq;
 mod sched;
 mod settings;
 mod wait;
@@ -29,6 +30,7 @@ pub use credentials::Credentials;
 pub use exec::{ExecRequest, MAX_STRING, Program};
 pub use exit::{ChildEvent, ExitStatus, WaitOptions, WaitTarget};
 pub use process::{OomAdjust, Process, ProcessState, ResourceUse, Rlimits, StopEvent};
+pub use rseq::Rseq;
 pub use sched::{RunQueue, SLICE_NS};
 pub use settings::Settings;
 pub use wait::{HostEvent, Interest, OnSignal, ReadyList, Sleeper, Stop, SysResult, Wait, WaitQueue};
@@ -137,6 +139,8 @@ pub struct Task {
     pub clear_child_tid: u64,
     /// The list of robust futexes (set_robust_list(2)).
     pub robust_list: u64,
+    /// The area for restartable sequences (rseq(2)).
+    pub rseq: Option<Rseq>,
     /// Its name, up to 15 bytes (prctl PR_SET_NAME).
     pub comm: Vec<u8>,
     /// Woken when a vfork child no longer uses its parent's memory.

@@ -147,6 +147,9 @@ pub fn open_path(
     if request.access().contains(Access::WRITE) && matches!(file_type, S_IFREG | S_IFDIR) {
         path.check_writable()?;
     }
+    if request.access().contains(Access::WRITE) && file_type == S_IFREG && cx.procs.runs(path.inode()) {
+        return Err(Errno::ETXTBSY.into());
+    }
     if request.has(O_NOATIME) && !owns(cx, &attr) {
         return Err(Errno::EPERM.into());
     }

@@ -339,7 +339,7 @@ pub fn set_times(cx: &FsContext<'_>, path: &Path, atime: TimeChange, mtime: Time
 
 /// Changes the length of a regular file that was found by its path.
 ///
-/// Errors: EISDIR, EINVAL, EACCES, EROFS.
+/// Errors: EISDIR, EINVAL, EACCES, EROFS, ETXTBSY for a program that runs.
 pub fn truncate(cx: &FsContext<'_>, path: &Path, size: u64) -> Result<(), Errno> {
     let attr = path.inode().attr(cx)?;
     match attr.mode & S_IFMT {
@@ -349,5 +349,8 @@ pub fn truncate(cx: &FsContext<'_>, path: &Path, size: u64) -> Result<(), Errno>
     }
     path.check_writable()?;
     check_access(cx, &attr, Access::WRITE)?;
+    if cx.procs.runs(path.inode()) {
+        return Err(Errno::ETXTBSY);
+    }
     set_attr(cx, path, &AttrChange { size: Some(size), ..AttrChange::default() })
 }

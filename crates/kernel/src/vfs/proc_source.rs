@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use lg_abi::{Errno, Rlimit, SigSet};
 
-use super::{FdTable, FsState, Path};
+use super::{FdTable, FsState, Inode, Path};
 use crate::ipc::Table;
 use crate::task::Credentials;
 
@@ -18,6 +18,9 @@ use crate::task::Credentials;
 pub trait ProcSource {
     /// Returns the ids of all processes (thread groups), zombies included, in ascending order.
     fn pids(&self) -> Vec<u32>;
+
+    /// Says whether some process runs this file as its program.
+    fn runs(&self, inode: &Rc<dyn Inode>) -> bool;
 
     /// Returns the facts about a process.
     fn process(&self, pid: u32) -> Option<ProcessFacts>;

@@ -25,6 +25,10 @@ impl ProcSource for NoProcs {
     fn pids(&self) -> Vec<u32> {
         Vec::new()
     }
+    fn runs(&self, _inode: &Rc<dyn Inode>) -> bool {
+        false
+    }
+
     fn process(&self, _pid: u32) -> Option<ProcessFacts> {
         None
     }

@@ -1,11 +1,12 @@
 //! Executing programs: arguments, environment, what stays and what goes, scripts, failures.
 
 use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use libc::*;
 
-use crate::sys::{self, Answer, c, fd, fstat, pipe, read, sys, write, zeroed};
+use crate::sys::{self, Answer, c, fd, file, fstat, pipe, read, sys, write, zeroed};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -17,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("scripts", scripts),
     ("exec_large", exec_large),
     ("exec_of_a_thread", exec_of_a_thread),
+    ("exec_of_running", running),
     ("auxiliary_vector", auxiliary_vector),
     ("fexecve", fexecve_works),
 ];
@@ -37,7 +39,7 @@ pub fn execute(path: &str, arguments: &[&str], environment: &[&str]) -> Answer {
 }
 
 /// Runs this program in a role, in a child, and answers its output and its end.
-fn role(words: &[&str], environment: &[&str], before: impl FnOnce()) -> (String, String) {
+pub fn role(words: &[&str], environment: &[&str], before: impl FnOnce()) -> (String, String) {
     let (reader, writer) = pipe(O_CLOEXEC);
     let path = own_path();
     let pid = sys::child(|| {
@@ -103,6 +105,11 @@ pub fn play(words: &[String]) -> ExitCode {
             sys!(SYS_umask, 0)
         ),
         Some("show") => print!("{}", words.get(1).and_then(|path| sys::text(path).ok()).unwrap_or_default()),
+        Some("numbers") => {
+            let tasks = std::fs::read_dir("/proc/self/task").map(|tasks| tasks.flatten().count());
+            print!("{} {tasks:?}", sys!(SYS_gettid) == Ok(sys::pid() as usize));
+        }
+        Some("rseq") => crate::rseq::play(),
         Some("exit") => return ExitCode::from(words.get(1).and_then(|it| it.parse().ok()).unwrap_or(1)),
         other => {
             eprintln!("guest-checks: no role {other:?}");
@@ -276,6 +283,57 @@ fn exec_of_a_thread(r: &mut Report) {
             worker.join().map_or(98, |_| 99)
         }),
     );
+    let (reader, writer) = pipe(0);
+    let pid = sys::child(|| {
+        sys!(SYS_dup2, writer, 1).unwrap();
+        let path = own_path();
+        let worker = std::thread::spawn(move || execute(&path, &["x", "--role", "numbers"], &[]));
+        worker.join().map_or(98, |_| 99)
+    });
+    r.see("its thread has the number of the process", (sys::wait(pid), read(reader, 100)));
+    let pid = sys::child(|| {
+        let path = own_path();
+        std::thread::spawn(move || {
+            // The first thread is gone by then.
+            sys::sleep_ms(20);
+            execute(&path, &["x", "--role", "exit", "34"], &[])
+        });
+        sys!(SYS_exit, 7).map_or(98, |_| 99)
+    });
+    r.see("without the first thread", sys::wait(pid));
+}
+
+/// A program that runs can not be changed.
+fn running(r: &mut Report) {
+    std::fs::copy("/bin/sh", "sh").unwrap();
+    file("script", "#!./sh\nwhile :; do :; done\n");
+    std::fs::set_permissions("script", std::fs::Permissions::from_mode(0o755)).unwrap();
+    let start = |program: &str, words: &[&str]| {
+        let child = sys::child(|| execute(program, words, &[]).map_or(99, |_| 99));
+        let link = format!("/proc/{child}/exe");
+        let runs = || std::fs::read_link(&link).is_ok_and(|path| path.ends_with("sh"));
+        assert!(sys::eventually(runs), "a program starts");
+        child
+    };
+    let direct: &[&str] = &["sh", "-c", "while :; do :; done"];
+    for (program, words) in [("./sh", direct), ("./script", &["script"])] {
+        let child = start(program, words);
+        r.see(format!("{program}, write"), sys::open("sh", O_WRONLY));
+        r.see("both", sys::open("sh", O_RDWR | O_CREAT));
+        r.see("cut off", sys::open("sh", O_RDONLY | O_TRUNC));
+        r.see("truncate", sys!(SYS_truncate, sys::c("sh").as_ptr(), 0));
+        r.see("read", sys::open("sh", O_RDONLY).is_ok());
+        r.see("mode", sys!(SYS_chmod, sys::c("sh").as_ptr(), 0o700));
+        r.see("the script", sys::open("script", O_WRONLY).and_then(sys::close));
+        sys::kill(child, SIGKILL).unwrap();
+        r.see("end", sys::wait(child));
+        r.see("after that", sys::open("sh", O_WRONLY).and_then(sys::close));
+    }
+    let child = start("./sh", direct);
+    std::fs::remove_file("sh").unwrap();
+    r.see("a new file of the name", sys::open("sh", O_WRONLY | O_CREAT).is_ok());
+    sys::kill(child, SIGKILL).unwrap();
+    r.see("the end", sys::wait(child));
 }
 
 fn auxiliary_vector(r: &mut Report) {

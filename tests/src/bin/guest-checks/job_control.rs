@@ -20,6 +20,7 @@ pub const CHECKS: &[Check] = &[
     ("terminal_background_changes", background_changes),
     ("terminal_stop_and_continue", stop_and_continue),
     ("terminal_hang_up", hang_up),
+    ("orphaned_groups", orphaned_groups),
     ("terminal_leader_ends", leader_ends),
     ("terminal_simulated_input", simulated_input),
 ];
@@ -592,5 +593,64 @@ fn simulated_input(r: &mut Report) {
         r.see("shown", drain(master));
         r.see("read", read(slave, 10));
         r.see("bad address", request(slave, TIOCSTI as u32, 0x1000));
+    });
+}
+
+extern "C" fn tell(signal: c_int) {
+    let byte = if signal == SIGHUP { b"h" } else { b"c" };
+    let _ = write(TOLD.load(std::sync::atomic::Ordering::Relaxed), byte);
+}
+
+static TOLD: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// What a process hears when its parent ends: it is in a group of its own, or in its parent's, which is another one than
+/// that of the session's leader, and it has stopped or not.
+fn heard(own_group: bool, stops: bool) -> String {
+    let (reader, writer) = sys::pipe(0);
+    let parent = sys::child(|| {
+        close(reader).unwrap();
+        sys!(SYS_setpgid, 0, 0).unwrap();
+        let parent = sys::pid();
+        let child = sys::child(|| {
+            TOLD.store(writer, std::sync::atomic::Ordering::Relaxed);
+            for signal in [SIGHUP, SIGCONT] {
+                // SAFETY: the handler only writes.
+                unsafe { libc::signal(signal, tell as *const () as sighandler_t) };
+            }
+            if own_group {
+                sys!(SYS_setpgid, 0, 0).unwrap();
+            }
+            if stops {
+                sys::kill(sys::pid(), SIGSTOP).unwrap();
+            }
+            let orphaned = sys::eventually(|| sys!(SYS_getppid) != Ok(parent as usize));
+            i32::from(!orphaned)
+        });
+        if stops {
+            let mut status = 0;
+            sys!(SYS_wait4, child, &raw mut status, WUNTRACED, 0).unwrap();
+        }
+        0
+    });
+    close(writer).unwrap();
+    let end = sys::wait(parent);
+    let mut told = String::new();
+    loop {
+        match sys::read(reader, 10) {
+            Ok(text) if text.is_empty() => break,
+            Ok(text) => told += &text,
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+    let mut told: Vec<char> = told.chars().collect();
+    told.sort_unstable();
+    format!("{end}: {told:?}")
+}
+
+fn orphaned_groups(r: &mut Report) {
+    leader(r, |r| {
+        r.see("a stopped group of its own", heard(true, true));
+        r.see("the stopped rest of a group", heard(false, true));
+        r.see("a group that runs", heard(true, false));
     });
 }

@@ -32,6 +32,7 @@ mod posix_timers;
 mod process;
 mod procfs;
 mod residence;
+mod rseq;
 mod scheduling;
 mod settings;
 mod signalfds;
@@ -95,6 +96,7 @@ const GROUPS: &[&[Check]] = &[
     time::CHECKS,
     posix_timers::CHECKS,
     events::CHECKS,
+    rseq::CHECKS,
     inotify::CHECKS,
     identity::CHECKS,
     cpu::CHECKS,

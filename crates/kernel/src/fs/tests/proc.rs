@@ -25,6 +25,10 @@ impl ProcSource for TwoProcesses {
     fn pids(&self) -> Vec<u32> {
         vec![1, 9]
     }
+    fn runs(&self, _inode: &Rc<dyn crate::vfs::Inode>) -> bool {
+        false
+    }
+
     fn process(&self, pid: u32) -> Option<ProcessFacts> {
         [1, 9].contains(&pid).then(|| ProcessFacts {
             pid,
