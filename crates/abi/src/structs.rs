@@ -186,6 +186,9 @@ user_structs! {
     /// `struct sockaddr_in6` (ipv6(7)); port and address are in network byte order.
     SockaddrIn6, 28 { family: u16, port: [u8; 2], flowinfo: [u8; 4], addr: [u8; 16], scope_id: u32 }
 
+    /// `struct sockaddr_nl` (netlink(7)).
+    SockaddrNl, 12 { family: u16, pad: u16, pid: u32, groups: u32 }
+
     /// `struct ipc64_perm` (sysvipc(7)).
     IpcPerm, 48 {
         key: i32, uid: u32, gid: u32, cuid: u32, cgid: u32, mode: u32, seq: u16, pad0: u16, pad1: u32,

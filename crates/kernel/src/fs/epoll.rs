@@ -15,7 +15,7 @@ use lg_abi::raw::general::{EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT};
 use lg_abi::{EpollEvent, Errno};
 
 use crate::task::{HostEvent, WaitQueue};
-use crate::vfs::{File, FileDescription, FsContext, Readiness};
+use crate::vfs::{File, FileDescription, FsContext, Readiness, split_dev};
 
 /// The most watches of all instances together: `/proc/sys/fs/epoll/max_user_watches`.
 pub const MAX_WATCHES: u32 = 200_000;
@@ -230,6 +230,26 @@ impl File for Epoll {
         let ready =
             |watch: &Watch| watch.file.upgrade().is_some_and(|file| !watch.ready(cx, &file).is_empty());
         if watches.values().any(ready) { Readiness::READABLE } else { Readiness::empty() }
+    }
+
+    /// A line for each file that is watched, as proc_pid_fdinfo(5) has it.
+    fn info(&self, cx: &FsContext<'_>) -> String {
+        let watches = self.watches.borrow();
+        let live = watches.iter().filter_map(|((fd, _), watch)| Some((fd, watch, watch.file.upgrade()?)));
+        let line = |(fd, watch, file): (&u32, &Watch, Rc<FileDescription>)| {
+            let attr = file.inode().attr(cx).unwrap_or_default();
+            let (major, minor) = split_dev(attr.dev);
+            let events = watch.events | ALWAYS.bits();
+            let data = u64::from(watch.data[1]) << 32 | u64::from(watch.data[0]);
+            // Linux keeps a device number as 12 bits and 20.
+            let dev = u64::from(major) << 20 | u64::from(minor);
+            format!(
+                "tfd: {fd:8} events: {events:8x} data: {data:16x}  pos:{} ino:{:x} sdev:{dev:x}\n",
+                file.offset(),
+                attr.ino
+            )
+        };
+        live.map(line).collect()
     }
 
     fn ready_at_ns(&self) -> Option<u64> {

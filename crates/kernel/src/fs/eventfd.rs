@@ -90,4 +90,8 @@ impl File for EventFd {
     fn queues(&self) -> Vec<Rc<WaitQueue>> {
         vec![self.changed.clone()]
     }
+
+    fn info(&self, _cx: &FsContext<'_>) -> String {
+        format!("eventfd-count: {:16x}\n", self.count.get())
+    }
 }

@@ -4,10 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::{Rc, Weak};
 
+use lg_abi::ipc::NOTIFY_COOKIE_LEN;
 use lg_abi::raw::general::S_IFREG;
 use lg_abi::{Errno, MqAttr};
 
 use crate::fs::anon::AnonInode;
+use crate::net::NetlinkListener;
 use crate::task::{Stop, Tid, WaitQueue};
 use crate::vfs::{Attr, AttrChange, File, FsContext, Inode, Quota, Readiness};
 
@@ -32,12 +34,42 @@ const MESSAGE_BYTES: u64 = 48;
 const SHOWN_BYTES: u64 = 80;
 
 /// Who is told of a message that comes to an empty queue, and how.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub struct Notification {
     /// The process.
     pub process: Tid,
-    /// The signal (SIGEV_SIGNAL) with its value; `None` for SIGEV_NONE.
-    pub signal: Option<(i32, u64)>,
+    /// How it is told.
+    pub means: Means,
+}
+
+/// How a process is told of a message (sigevent(3type)).
+#[derive(Clone)]
+pub enum Means {
+    /// Not at all (SIGEV_NONE).
+    Nothing,
+    /// By a signal with a value (SIGEV_SIGNAL).
+    Signal(i32, u64),
+    /// By a packet to a netlink socket, which a thread of the C library reads (SIGEV_THREAD).
+    Packet(NetlinkListener, [u8; NOTIFY_COOKIE_LEN]),
+}
+
+/// What the last byte of such a packet says (linux/mqueue.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Told {
+    /// A message has come.
+    WokenUp = 1,
+    /// Nothing more is told.
+    Removed = 2,
+}
+
+impl Notification {
+    /// Sends the packet, if that is how the process is told.
+    pub fn send_packet(&self, told: Told) {
+        if let Means::Packet(listener, mut packet) = self.means.clone() {
+            packet[NOTIFY_COOKIE_LEN - 1] = told as u8;
+            listener.tell(&packet);
+        }
+    }
 }
 
 /// Bytes of queues by user, against RLIMIT_MSGQUEUE.
@@ -66,7 +98,7 @@ pub struct MqQueue {
     count: Cell<i64>,
     bytes: Cell<u64>,
     waiters: RefCell<Vec<Weak<Waiter>>>,
-    notification: Cell<Option<Notification>>,
+    notification: RefCell<Option<Notification>>,
     /// Woken when a message comes or goes.
     pub changed: Rc<WaitQueue>,
     charge: (u32, u64),
@@ -110,7 +142,7 @@ impl MqQueue {
             count: Cell::new(0),
             bytes: Cell::new(0),
             waiters: RefCell::default(),
-            notification: Cell::new(None),
+            notification: RefCell::default(),
             changed: WaitQueue::new(),
             charge: (uid, bytes),
             charges: charges.clone(),
@@ -192,21 +224,29 @@ impl MqQueue {
 
     /// Returns who is to be told of the next message.
     pub fn notification(&self) -> Option<Notification> {
-        self.notification.get()
+        self.notification.borrow().clone()
     }
 
     /// Sets who is to be told.
-    pub fn set_notification(&self, notification: Option<Notification>) {
-        self.notification.set(notification);
+    pub fn set_notification(&self, notification: Notification) {
+        *self.notification.borrow_mut() = Some(notification);
+    }
+
+    /// Has nobody told any more, and says so to who would have been told by a packet.
+    pub fn cancel_notification(&self) {
+        if let Some(cancelled) = self.notification.take() {
+            cancelled.send_packet(Told::Removed);
+        }
     }
 
     /// Returns the text that read(2) gives.
     fn text(&self) -> String {
         let bytes: u64 = self.messages.borrow().values().flatten().map(|text| text.len() as u64).sum();
-        let told = self.notification.get();
-        let (kind, signal) = match told.map(|told| told.signal) {
-            Some(Some((signal, _))) => (lg_abi::ipc::SIGEV_SIGNAL, signal),
-            Some(None) => (lg_abi::ipc::SIGEV_NONE, 0),
+        let told = self.notification();
+        let (kind, signal) = match told.as_ref().map(|told| &told.means) {
+            Some(Means::Signal(signal, _)) => (lg_abi::ipc::SIGEV_SIGNAL, *signal),
+            Some(Means::Packet(..)) => (lg_abi::ipc::SIGEV_THREAD, 0),
+            Some(Means::Nothing) => (lg_abi::ipc::SIGEV_NONE, 0),
             None => (0, 0),
         };
         let pid = told.map_or(0, |told| told.process.0);
@@ -278,7 +318,7 @@ impl File for MqFile {
     fn descriptor_closed(&self, cx: &FsContext<'_>) {
         let process = cx.procs.pid_of(cx.tid.0).unwrap_or(cx.tid.0);
         if self.0.notification().is_some_and(|told| told.process.0 == process) {
-            self.0.set_notification(None);
+            self.0.cancel_notification();
         }
     }
 }

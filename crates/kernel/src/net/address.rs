@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lg_abi::raw::net::{AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC};
+use lg_abi::raw::net::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, AF_UNSPEC};
 use lg_abi::zerocopy::{FromBytes, IntoBytes};
-use lg_abi::{Errno, SockaddrIn, SockaddrIn6};
+use lg_abi::{Errno, SockaddrIn, SockaddrIn6, SockaddrNl};
 
 /// Longest address (`struct sockaddr_storage`), in bytes.
 pub const MAX_ADDRESS: usize = 128;
@@ -22,6 +22,8 @@ pub enum Family {
     Inet,
     /// AF_INET6
     Inet6,
+    /// AF_NETLINK
+    Netlink,
 }
 
 impl Family {
@@ -31,6 +33,7 @@ impl Family {
             AF_UNIX => Some(Family::Unix),
             AF_INET => Some(Family::Inet),
             AF_INET6 => Some(Family::Inet6),
+            AF_NETLINK => Some(Family::Netlink),
             _ => None,
         }
     }
@@ -41,7 +44,13 @@ impl Family {
             Family::Unix => AF_UNIX,
             Family::Inet => AF_INET,
             Family::Inet6 => AF_INET6,
+            Family::Netlink => AF_NETLINK,
         }
+    }
+
+    /// Says whether it is one of the Internet Protocol.
+    pub fn is_inet(self) -> bool {
+        matches!(self, Family::Inet | Family::Inet6)
     }
 }
 
@@ -63,6 +72,13 @@ pub enum Address {
     Unix(UnixName),
     /// AF_INET and AF_INET6
     Inet(SocketAddr),
+    /// AF_NETLINK
+    Netlink {
+        /// The number of a socket; 0 is the kernel.
+        port: u32,
+        /// Groups, the first as the lowest bit.
+        groups: u32,
+    },
 }
 
 /// An address argument.
@@ -78,7 +94,7 @@ impl Address {
     /// Reads an address for a socket of `family`.
     ///
     /// Errors: EINVAL for a length that can not be; EAFNOSUPPORT for an address of another family (EINVAL where the
-    /// socket is a unix socket).
+    /// socket is a unix or netlink socket).
     pub fn read(family: Family, bytes: &[u8]) -> Result<Given, Errno> {
         let number = bytes.first_chunk::<2>().map(|bytes| u32::from(u16::from_ne_bytes(*bytes)));
         let number = number.ok_or(Errno::EINVAL)?;
@@ -88,6 +104,7 @@ impl Address {
         let address = match family {
             Family::Unix if number == AF_UNIX => Address::Unix(read_unix(bytes)?),
             Family::Unix => return Err(Errno::EINVAL),
+            Family::Netlink => read_netlink(bytes, number)?,
             Family::Inet => Address::Inet(read_inet(bytes, number)?),
             Family::Inet6 => Address::Inet(read_inet6(bytes, number)?),
         };
@@ -98,6 +115,11 @@ impl Address {
     pub fn write(&self, family: Family) -> Vec<u8> {
         match (self, family) {
             (Address::Unix(name), _) => write_unix(name),
+            (Address::Netlink { port, groups }, _) => {
+                SockaddrNl { family: AF_NETLINK as u16, pad: 0, pid: *port, groups: *groups }
+                    .as_bytes()
+                    .to_vec()
+            }
             (Address::Inet(SocketAddr::V4(v4)), Family::Inet6) => {
                 write_inet6(v4.ip().to_ipv6_mapped(), v4.port(), 0)
             }
@@ -123,6 +145,14 @@ fn read_unix(bytes: &[u8]) -> Result<UnixName, Errno> {
             Ok(UnixName::Path(path[..end].to_vec()))
         }
     }
+}
+
+fn read_netlink(bytes: &[u8], number: u32) -> Result<Address, Errno> {
+    let (address, _) = SockaddrNl::read_from_prefix(bytes).map_err(|_| Errno::EINVAL)?;
+    if number != AF_NETLINK {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Address::Netlink { port: address.pid, groups: address.groups })
 }
 
 fn write_unix(name: &UnixName) -> Vec<u8> {

@@ -8,7 +8,9 @@ use lg_abi::{Errno, Ucred};
 use super::address::Given;
 use super::socket::{Attempt, Bound, State};
 use super::stream::Framing;
-use super::{Address, Channel, Family, Kind, Listener, Socket, Stream, UnixName, credentials_of, inet, unix};
+use super::{
+    Address, Channel, Family, Kind, Listener, Netlink, Socket, Stream, UnixName, credentials_of, inet, unix,
+};
 use crate::task::{Stop, Wait};
 use crate::vfs::{FsContext, FsState};
 
@@ -26,8 +28,12 @@ pub enum Patience {
 /// Errors: EINVAL where it has one; those of [`unix::bind`] and [`inet::bind`].
 pub fn bind(cx: &FsContext<'_>, fs: &FsState, socket: &Rc<Socket>, to: Given) -> Result<(), Errno> {
     let (local, bound) = match to {
-        Given::Unspecified if socket.family == Family::Unix => return Err(Errno::EINVAL),
+        Given::Unspecified if !socket.family.is_inet() => return Err(Errno::EINVAL),
         Given::Unspecified => return Err(Errno::EAFNOSUPPORT),
+        Given::Address(Address::Netlink { port, groups }) => {
+            let netlink = socket.netlink().ok_or(Errno::EINVAL)?;
+            return netlink.bind(cx, port, groups);
+        }
         Given::Address(_) if socket.bound.borrow().is_some() => return Err(Errno::EINVAL),
         Given::Address(Address::Unix(name)) => {
             let (name, bound) = unix::bind(cx, fs, socket, name)?;
@@ -64,7 +70,7 @@ pub(super) fn bind_any(cx: &FsContext<'_>, socket: &Rc<Socket>) -> Result<Socket
 /// EADDRINUSE where another listens at the same port.
 pub fn listen(cx: &FsContext<'_>, socket: &Rc<Socket>, backlog: usize) -> Result<(), Errno> {
     match socket.state() {
-        State::Datagrams(_) => return Err(Errno::EOPNOTSUPP),
+        State::Datagrams(_) | State::Netlink(_) => return Err(Errno::EOPNOTSUPP),
         State::Connected(_) => return Err(Errno::EINVAL),
         State::Listening(listener) => {
             listener.set_backlog(backlog);
@@ -96,6 +102,11 @@ pub fn connect(
     patience: Patience,
 ) -> Result<(), Stop> {
     match (socket.state(), to) {
+        (State::Netlink(_), Given::Unspecified) => Ok(()),
+        (State::Netlink(netlink), Given::Address(Address::Netlink { port, groups })) => {
+            Netlink::check_is_kernel(port, groups)?;
+            Ok(netlink.bind_any(cx)?)
+        }
         (State::Datagrams(datagrams), Given::Unspecified) => {
             datagrams.disconnect();
             *socket.peer.borrow_mut() = None;
@@ -123,6 +134,7 @@ pub fn connect(
         (State::Listening(_), _) => Err(Errno::EISCONN.into()),
         (State::Idle, Given::Address(Address::Unix(name))) => connect_unix(cx, fs, socket, &name),
         (State::Idle, Given::Address(Address::Inet(to))) => begin_tcp(cx, socket, to, patience),
+        (State::Netlink(_), _) | (_, Given::Address(Address::Netlink { .. })) => Err(Errno::EINVAL.into()),
     }
 }
 
@@ -169,6 +181,7 @@ fn connect_datagrams(
 ) -> Result<(), Errno> {
     let datagrams = socket.datagrams().ok_or(Errno::EINVAL)?;
     match &to {
+        Address::Netlink { .. } => return Err(Errno::EINVAL),
         Address::Unix(name) => datagrams.set_unix_peer(&unix::find(cx, fs, socket.kind, name)?),
         Address::Inet(address) => {
             let to = inet::destination(socket, *address)?;
@@ -274,7 +287,7 @@ fn join(a: &Rc<Socket>, b: &Rc<Socket>, creds: (Ucred, Ucred)) {
 pub fn accept(socket: &Socket) -> Result<Rc<Socket>, Stop> {
     let listener = match socket.state() {
         State::Listening(listener) => listener,
-        State::Datagrams(_) => return Err(Errno::EOPNOTSUPP.into()),
+        State::Datagrams(_) | State::Netlink(_) => return Err(Errno::EOPNOTSUPP.into()),
         State::Idle | State::Connected(_) => return Err(Errno::EINVAL.into()),
     };
     let Some(accepted) = listener.pop() else {

@@ -8,7 +8,7 @@ use lg_abi::raw::general::{O_RDWR, S_IFSOCK};
 use lg_abi::raw::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ};
 
 use super::socket::State;
-use super::{Kind, Outgoing, ReceiveFlags, Socket, credentials_of};
+use super::{Kind, Outgoing, ReceiveFlags, Socket, credentials_of, interfaces};
 use crate::fs::anon::AnonInode;
 use crate::mm::UserMemory;
 use crate::task::{Stop, WaitQueue};
@@ -64,8 +64,12 @@ impl File for Socket {
         request: u32,
         argument: u64,
     ) -> Result<u64, Errno> {
+        if let Some(answer) = interfaces::serve(self, user, request, argument) {
+            return answer;
+        }
         let state = self.state();
         let count = match (request, &state) {
+            (_, State::Netlink(_)) => return Err(Errno::ENOTTY),
             (FIONREAD | TIOCOUTQ, State::Listening(_)) => return Err(Errno::EINVAL),
             (FIONREAD, State::Connected(stream)) if self.kind == Kind::Stream => stream.rx().bytes(),
             (FIONREAD, State::Connected(stream)) => stream.rx().next_len(),

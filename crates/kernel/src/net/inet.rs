@@ -142,7 +142,7 @@ impl Net {
         match kind {
             Kind::Datagram if protocol == IPPROTO_UDPLITE as u32 => &self.udp_lite,
             Kind::Datagram => &self.udp,
-            Kind::Stream | Kind::SeqPacket => &self.tcp,
+            Kind::Stream | Kind::SeqPacket | Kind::Raw => &self.tcp,
         }
     }
 

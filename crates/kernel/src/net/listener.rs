@@ -41,6 +41,11 @@ impl Listener {
         self.count_waiting() > self.backlog.get()
     }
 
+    /// Returns how many connections may wait.
+    pub fn backlog(&self) -> usize {
+        self.backlog.get()
+    }
+
     /// Returns how many connections wait.
     pub fn count_waiting(&self) -> usize {
         self.waiting.borrow().len()

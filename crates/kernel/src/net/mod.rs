@@ -1,4 +1,5 @@
-//! Sockets: between processes of the sandbox (unix(7)) and over its own loopback (ip(7), ipv6(7)).
+//! Sockets: between processes of the sandbox (unix(7)), over its own loopback (ip(7), ipv6(7)), and to ask the
+//! kernel about that (netlink(7)).
 //!
 //! ```text
 //!                  connect                       accept
@@ -11,7 +12,7 @@
 //!
 //! A [`Socket`] is the file behind a descriptor. What it does depends on its state: a [`Stream`] is one side of a
 //! connection, a [`Listener`] has connections that nobody has accepted, a [`Datagrams`] has an inbox that anybody
-//! may send to. All of them move packets by [`Channel`]s, bounded and counted, each with one reader.
+//! may send to, a [`Netlink`] asks the kernel. All of them move packets by [`Channel`]s, bounded and counted, each with one reader.
 //!
 //! Nothing here reaches the host: there is no host descriptor, so a fork of the vmm takes its sockets along. Nothing
 //! sleeps: what can not be done now answers with the queue to sleep on. What a peer is told when a socket goes, it is
@@ -23,12 +24,15 @@ mod connect;
 mod datagram;
 mod files;
 mod inet;
+mod interfaces;
 mod listener;
+mod netlink;
 mod options;
 mod packet;
 mod rights;
 mod socket;
 mod stream;
+mod tcp_info;
 mod unix;
 
 pub use address::{Address, Family, Given, MAX_ADDRESS, UnixName};
@@ -37,12 +41,15 @@ pub use connect::{Patience, accept, bind, connect, listen, new_pair};
 pub use datagram::Datagrams;
 pub use files::{as_socket, new_socket};
 pub use inet::{any, is_local};
+pub use interfaces::NAME as LOOPBACK_NAME;
 pub use listener::{Listener, SOMAXCONN};
-pub use options::{OptionName, Options};
+pub use netlink::{Netlink, NetlinkListener, SOL_NETLINK};
+pub use options::{CONGESTION, OptionName, Options};
 pub use packet::PacketFields;
 pub use rights::Rights;
 pub use socket::{Destination, Kind, ReceiveFlags, Socket};
 pub use stream::{Direction, Stream};
+pub use tcp_info::{tcp_info, tcp_state};
 pub use unix::find as find_unix;
 
 use std::rc::Rc;
@@ -51,6 +58,7 @@ use lg_abi::Ucred;
 
 use crate::vfs::{FileDescription, FsContext, Quota};
 use inet::Ports;
+use netlink::NetlinkPorts;
 use rights::Flight;
 use unix::Names;
 
@@ -65,6 +73,7 @@ pub struct Net {
     udp: Ports,
     /// UDP-Lite (RFC 3828) has ports of its own. Over a loopback that damages nothing it is UDP by another name.
     udp_lite: Ports,
+    netlink: NetlinkPorts,
     flight: Flight,
     bytes: Rc<Quota>,
 }
@@ -77,6 +86,7 @@ impl Net {
             tcp: Ports::new(),
             udp: Ports::new(),
             udp_lite: Ports::new(),
+            netlink: NetlinkPorts::default(),
             flight: Flight::default(),
             bytes: Rc::new(Quota::new(TOTAL_BYTES)),
         })

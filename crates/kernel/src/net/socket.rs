@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
-use lg_abi::raw::net::{SO_PASSCRED, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET};
+use lg_abi::raw::net::{SO_PASSCRED, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET};
 
 use super::channel::{BySender, Taking};
 use super::inet::BoundPort;
 use super::stream::Transport;
 use super::unix::BoundName;
 use super::{
-    Address, Channel, Datagrams, Direction, Family, Incoming, Listener, Net, Options, Outgoing, Stream,
+    Address, Channel, Datagrams, Direction, Family, Incoming, Listener, Net, Netlink, Options, Outgoing,
+    Stream,
 };
 use crate::mm::{Sink, Source};
 use crate::task::{Stop, WaitQueue};
@@ -27,6 +28,8 @@ pub enum Kind {
     SeqPacket,
     /// SOCK_DGRAM
     Datagram,
+    /// SOCK_RAW, of netlink sockets only: datagrams by another number.
+    Raw,
 }
 
 impl Kind {
@@ -36,6 +39,7 @@ impl Kind {
             Kind::Stream => SOCK_STREAM,
             Kind::SeqPacket => SOCK_SEQPACKET,
             Kind::Datagram => SOCK_DGRAM,
+            Kind::Raw => SOCK_RAW,
         }
     }
 }
@@ -70,6 +74,8 @@ pub(super) enum State {
     Connected(Rc<Stream>),
     /// It takes and sends datagrams.
     Datagrams(Rc<Datagrams>),
+    /// It asks the kernel.
+    Netlink(Rc<Netlink>),
 }
 
 /// How far the connection is that a connect(2) without waiting began.
@@ -131,7 +137,9 @@ impl Socket {
         (family, kind, protocol): (Family, Kind, u32),
     ) -> Rc<Socket> {
         let (readable, writable) = (WaitQueue::new(), WaitQueue::new());
-        let state = if kind == Kind::Datagram {
+        let state = if family == Family::Netlink {
+            State::Netlink(Netlink::new(net, &readable, options.receive_space()))
+        } else if kind == Kind::Datagram {
             State::Datagrams(Datagrams::new(net, &readable, options.receive_space()))
         } else {
             State::Idle
@@ -194,12 +202,18 @@ impl Socket {
         if let State::Datagrams(datagrams) = &*self.state.borrow() { Some(datagrams.clone()) } else { None }
     }
 
+    /// Returns what it has as a netlink socket, if it is one.
+    pub fn netlink(&self) -> Option<Rc<Netlink>> {
+        if let State::Netlink(netlink) = &*self.state.borrow() { Some(netlink.clone()) } else { None }
+    }
+
     /// Returns the channels that only this socket reads.
     pub(super) fn inboxes(&self) -> Vec<Rc<Channel>> {
         match self.state() {
             State::Idle => Vec::new(),
             State::Connected(stream) => vec![stream.rx().clone()],
             State::Datagrams(datagrams) => vec![datagrams.inbox().clone()],
+            State::Netlink(netlink) => vec![netlink.inbox().clone()],
             State::Listening(listener) => {
                 listener.waiting().iter().filter_map(|socket| Some(socket.stream()?.rx().clone())).collect()
             }
@@ -208,7 +222,10 @@ impl Socket {
 
     /// Returns its own address (getsockname(2)).
     pub fn local(&self) -> Address {
-        self.local.borrow().clone().unwrap_or_else(|| self.no_address())
+        match self.netlink() {
+            Some(netlink) => netlink.local(),
+            None => self.local.borrow().clone().unwrap_or_else(|| self.no_address()),
+        }
     }
 
     /// Says whether it was given a name or a port.
@@ -220,6 +237,7 @@ impl Socket {
     pub fn no_address(&self) -> Address {
         match self.family {
             Family::Unix => Address::Unix(super::UnixName::Unnamed),
+            Family::Netlink => Address::Netlink { port: 0, groups: 0 },
             family => Address::Inet(SocketAddr::new(super::inet::any(family), 0)),
         }
     }
@@ -235,7 +253,9 @@ impl Socket {
     ///
     /// Errors: ENOTCONN.
     pub fn peer(&self) -> Result<Address, Errno> {
-        self.peer.borrow().clone().ok_or(Errno::ENOTCONN)
+        // That of a netlink socket is always the kernel.
+        let kernel = (self.family == Family::Netlink).then(|| self.no_address());
+        self.peer.borrow().clone().or(kernel).ok_or(Errno::ENOTCONN)
     }
 
     /// Sends what there is room for: of a stream a part, of others all or nothing.
@@ -260,6 +280,7 @@ impl Socket {
                 stream.send(source, sent)
             }
             State::Datagrams(datagrams) => datagrams.send(cx, self, source, sent, to),
+            State::Netlink(netlink) => netlink.send(cx, self, source),
             State::Idle | State::Listening(_) if !is_unix => {
                 Err(self.error.take().unwrap_or(Errno::EPIPE).into())
             }
@@ -271,7 +292,7 @@ impl Socket {
     /// Returns the longest packet that may be sent, in bytes.
     pub(super) fn largest_packet(&self) -> usize {
         match self.family {
-            Family::Unix => self.options.send_space() - 32,
+            Family::Unix | Family::Netlink => self.options.send_space() - 32,
             // What fits a packet of the Internet Protocol, without its headers.
             _ => 65_507,
         }
@@ -291,6 +312,7 @@ impl Socket {
                 stream.receive(sink, taking, if split { BySender::Split } else { BySender::Joined })
             }
             State::Datagrams(datagrams) => datagrams.receive(sink, taking),
+            State::Netlink(netlink) => netlink.receive(sink, taking),
             State::Idle | State::Listening(_) if self.family == Family::Unix && self.kind == Kind::Stream => {
                 Err(Errno::EINVAL.into())
             }
@@ -301,7 +323,7 @@ impl Socket {
 
     /// Shuts down halves of a connection (shutdown(2)).
     ///
-    /// Errors: ENOTCONN, but not for a unix socket.
+    /// Errors: ENOTCONN, but not for a unix socket; EOPNOTSUPP for a netlink socket.
     pub fn shut_down(&self, directions: Direction) -> Result<(), Errno> {
         match self.state() {
             State::Connected(stream) => stream.shut_down(directions),
@@ -311,6 +333,7 @@ impl Socket {
                 }
                 datagrams.shut_down(directions);
             }
+            State::Netlink(_) => return Err(Errno::EOPNOTSUPP),
             State::Listening(_) if directions.contains(Direction::READ) => self.set_state(State::Idle),
             State::Listening(_) => {}
             State::Idle if self.family == Family::Unix => {}
@@ -336,6 +359,7 @@ impl Socket {
                 stream.resets_on_close.set(self.options.resets_on_close());
             }
             State::Datagrams(datagrams) => datagrams.inbox().set_write_space(self.options.receive_space()),
+            State::Netlink(netlink) => netlink.inbox().set_write_space(self.options.receive_space()),
             State::Idle | State::Listening(_) => {}
         }
     }
@@ -348,10 +372,23 @@ impl Socket {
             }
             State::Idle => Readiness::WRITABLE | Readiness::HUP,
             State::Listening(listener) => listener.readiness(),
-            State::Connected(stream) => stream.readiness(),
+            State::Connected(stream) => self.above_low_water(&stream),
             State::Datagrams(datagrams) => datagrams.readiness(),
+            State::Netlink(netlink) => netlink.readiness(),
         };
         if self.error.get().is_some() { ready | Readiness::ERR } else { ready }
+    }
+
+    /// Returns what could be done now with a connection. A TCP socket whose SO_RCVLOWAT waits for more is not readable,
+    /// unless nothing more can come or no more has room.
+    fn above_low_water(&self, stream: &Stream) -> Readiness {
+        let ready = stream.readiness();
+        let wanted = self.options.receive_low_water().min(self.options.receive_space() / 2);
+        let is_over = ready.intersects(Readiness::RDHUP | Readiness::ERR);
+        if self.family.is_inet() && !is_over && stream.rx().bytes() < wanted {
+            return ready - Readiness::READABLE;
+        }
+        ready
     }
 
     /// Returns the queues that are woken when that changes.

@@ -10,12 +10,14 @@ use lg_abi::{CmsgHdr, Errno, Ucred};
 use super::Ctx;
 use super::fd::install;
 use super::packet::put_fields;
-use crate::net::{Family, Incoming, Outgoing, Rights, Socket};
+use crate::net::{Incoming, Outgoing, Rights, SOL_NETLINK, Socket};
 use crate::vfs::FileDescription;
 
 /// Types of control messages (unix(7)).
 const SCM_RIGHTS: u32 = 1;
 const SCM_CREDENTIALS: u32 = 2;
+/// A control message of netlink(7), and the option that asks for it.
+const NETLINK_PKTINFO: u32 = 3;
 /// Most open files of one message (SCM_MAX_FD).
 const MAX_FILES: usize = 253;
 /// Most bytes of control messages (`/proc/sys/net/core/optmem_max`).
@@ -160,8 +162,12 @@ pub(super) fn deliver(
     control: &mut ControlWriter,
     cloexec: u32,
 ) -> Result<(), Errno> {
-    if socket.family == Family::Unix && socket.options.is_set(SOL_SOCKET, SO_PASSCRED) {
+    if !socket.family.is_inet() && socket.options.is_set(SOL_SOCKET, SO_PASSCRED) {
         control.put(ctx, (SOL_SOCKET, SCM_CREDENTIALS), incoming.creds.as_bytes())?;
+    }
+    if socket.options.is_set(SOL_NETLINK, NETLINK_PKTINFO) {
+        // No group has sent it.
+        control.put(ctx, (SOL_NETLINK, NETLINK_PKTINFO), &0u32.to_ne_bytes())?;
     }
     put_fields(ctx, socket, incoming.fields, control)?;
     let files = incoming.rights.receive();

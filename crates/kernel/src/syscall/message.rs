@@ -13,8 +13,8 @@ use super::packet::read_fields;
 use super::socket::{OpenSocket, read_address, sleep, write_address};
 use crate::mm::{Source, Span, UserBuffers};
 use crate::net::{
-    Address, Destination, Family, Given, Incoming, Kind, MAX_ADDRESS, Outgoing, ReceiveFlags, UnixName,
-    credentials_of, find_unix,
+    Address, Destination, Family, Given, Incoming, Kind, MAX_ADDRESS, Netlink, Outgoing, ReceiveFlags,
+    UnixName, credentials_of, find_unix,
 };
 use crate::task::{Stop, SysResult};
 
@@ -60,7 +60,7 @@ fn plain(ctx: &Ctx<'_>) -> Outgoing {
     Outgoing { creds: credentials_of(&ctx.fs()), ..Outgoing::default() }
 }
 
-/// Receives once, or with MSG_WAITALL until the buffers are full. `resume` is how much earlier tries have stored.
+/// Receives once; from a stream until SO_RCVLOWAT is reached, or with MSG_WAITALL until the buffers are full. `resume` is how much earlier tries have stored.
 fn receive(
     ctx: &mut Ctx<'_>,
     open: &OpenSocket,
@@ -70,14 +70,15 @@ fn receive(
 ) -> Result<Incoming, Stop> {
     use crate::mm::Sink;
     if flags & linux::MSG_OOB != 0 {
-        let is_unix = open.socket.family == Family::Unix;
-        return Err(if is_unix { Errno::EOPNOTSUPP } else { Errno::EINVAL }.into());
+        let is_inet = open.socket.family.is_inet();
+        return Err(if !is_inet { Errno::EOPNOTSUPP } else { Errno::EINVAL }.into());
     }
     if flags & linux::MSG_ERRQUEUE != 0 {
         return Err(Errno::EAGAIN.into());
     }
     let peek = ReceiveFlags::from_bits_truncate(flags);
-    let wants_all = open.socket.kind == Kind::Stream && flags & linux::MSG_WAITALL != 0 && peek.is_empty();
+    let wanted = wanted(open, to.room() as u64, flags);
+    let wants_more = wanted > 1 && peek.is_empty();
     let mut moved = resume;
     to.skip(resume);
     loop {
@@ -88,8 +89,8 @@ fn receive(
             Ok(incoming) => {
                 moved += incoming.stored as u64;
                 let is_over = incoming.stored == 0 || incoming.faulted || !incoming.rights.is_empty();
-                if !wants_all || is_over || to.room() == 0 {
-                    return Ok(if wants_all { with_length(incoming, moved) } else { incoming });
+                if !wants_more || is_over || moved >= wanted || to.room() == 0 {
+                    return Ok(if wants_more { with_length(incoming, moved) } else { incoming });
                 }
             }
             Err(Stop::Block(wait)) => {
@@ -101,6 +102,15 @@ fn receive(
             Err(stop) => return Err(stop),
         }
     }
+}
+
+/// Returns how many bytes of a stream a call that may wait is to receive, of `room`.
+fn wanted(open: &OpenSocket, room: u64, flags: u32) -> u64 {
+    if is_whole(open) {
+        return 1;
+    }
+    let least = open.socket.options.receive_low_water() as u64;
+    if flags & linux::MSG_WAITALL != 0 { room } else { least.min(room) }
 }
 
 fn is_whole(open: &OpenSocket) -> bool {
@@ -164,11 +174,15 @@ fn destination(ctx: &Ctx<'_>, open: &OpenSocket, addr: u64, len: u64) -> Result<
         return Ok(None);
     }
     let socket = &open.socket;
-    if socket.kind != Kind::Datagram {
+    if !matches!(socket.kind, Kind::Datagram | Kind::Raw) {
         return Ok(Some(Destination::Unused));
     }
     let found = match read_address(ctx, socket.family, addr, len)? {
         Given::Unspecified => return Err(Errno::EINVAL),
+        Given::Address(Address::Netlink { port, groups }) => {
+            Netlink::check_is_kernel(port, groups)?;
+            Destination::Unused
+        }
         Given::Address(Address::Inet(to)) => Destination::Inet(to),
         Given::Address(Address::Unix(name)) => {
             let fs = ctx.fs_state();
@@ -207,7 +221,7 @@ pub(super) fn sys_recvfrom(ctx: &mut Ctx<'_>, [fd, buf, len, flags, addr, addr_l
 fn sender(open: &OpenSocket, incoming: &Incoming) -> Vec<u8> {
     let peer = || open.socket.peer().ok().filter(|_| incoming.stored > 0);
     let from = match (open.socket.family, open.socket.kind) {
-        (_, Kind::Datagram) => incoming.from.clone(),
+        (_, Kind::Datagram | Kind::Raw) => incoming.from.clone(),
         (Family::Unix, _) => peer(),
         _ => None,
     };
@@ -246,7 +260,7 @@ fn send_message(ctx: &mut Ctx<'_>, open: &OpenSocket, addr: u64, flags: u32, res
     let name_len = header.namelen.min(MAX_ADDRESS as i32) as u64;
     let to = destination(ctx, open, header.name, name_len)?;
     let mut outgoing = plain(ctx);
-    if open.socket.family == Family::Unix {
+    if !open.socket.family.is_inet() {
         read_control(ctx, header.control, header.controllen, &mut outgoing)?;
     } else if open.socket.kind == Kind::Datagram {
         let messages = read_messages(ctx, header.control, header.controllen)?;

@@ -13,9 +13,10 @@ use lg_abi::{Errno, MqAttr, SigInfo, Sigevent, Signal, Timespec};
 use super::Ctx;
 use super::fd::install;
 use crate::ipc::mqueue::{
-    HARD_QUEUES_MAX, MSG_MAX, MSGSIZE_MAX, MqFile, MqQueue, Notification, PRIORITIES, QUEUES_MAX, Waiter,
+    HARD_QUEUES_MAX, MSG_MAX, MSGSIZE_MAX, Means, MqFile, MqQueue, Notification, PRIORITIES, QUEUES_MAX,
+    Told, Waiter,
 };
-use crate::net::as_socket;
+use crate::net::{NetlinkListener, as_socket};
 use crate::signal::SignalTarget;
 use crate::task::{Stop, SysResult, Wait};
 use crate::vfs::permission::{Access, check_access};
@@ -148,7 +149,8 @@ pub(super) fn sys_mq_timedsend(
 
 /// Tells a process that a message has come.
 fn notify(ctx: &mut Ctx<'_>, told: Notification) {
-    let Some((number, value)) = told.signal else { return };
+    told.send_packet(Told::WokenUp);
+    let Means::Signal(number, value) = told.means else { return };
     let Some(signal) = u64::try_from(number).ok().and_then(Signal::new) else { return };
     let (pid, uid) = (ctx.task().tgid.0, ctx.task().creds.uid);
     let info = SigInfo { field1: value, ..SigInfo::from_process(signal, SigInfo::SI_MESGQ, pid, uid) };
@@ -197,11 +199,11 @@ pub(super) fn sys_mq_notify(ctx: &mut Ctx<'_>, [fd, event, ..]: [u64; 6]) -> Sys
     let told = match event {
         None => None,
         Some(event) => match event.notify {
-            SIGEV_NONE => Some(Notification { process, signal: None }),
+            SIGEV_NONE => Some(Notification { process, means: Means::Nothing }),
             SIGEV_SIGNAL if (0..=i32::from(Signal::MAX)).contains(&event.signo) => {
-                Some(Notification { process, signal: Some((event.signo, event.value)) })
+                Some(Notification { process, means: Means::Signal(event.signo, event.value) })
             }
-            SIGEV_THREAD => return Err(refuse_thread(ctx, &event).into()),
+            SIGEV_THREAD => Some(Notification { process, means: read_thread(ctx, &event)? }),
             _ => return Err(Errno::EINVAL.into()),
         },
     };
@@ -210,25 +212,24 @@ pub(super) fn sys_mq_notify(ctx: &mut Ctx<'_>, [fd, event, ..]: [u64; 6]) -> Sys
         ctx.kernel.processes.get(&told.process).is_some_and(|owner| !owner.threads.is_empty())
     };
     match (queue.notification().filter(is_living), told) {
-        (Some(before), None) if before.process == process => queue.set_notification(None),
+        (Some(before), None) if before.process == process => queue.cancel_notification(),
         (Some(_), Some(_)) => return Err(Errno::EBUSY.into()),
-        (None, Some(_)) => queue.set_notification(told),
+        (None, Some(told)) => queue.set_notification(told),
         _ => {}
     }
     Ok(0)
 }
 
-/// SIGEV_THREAD has a netlink socket told, and no socket here is one.
-fn refuse_thread(ctx: &Ctx<'_>, event: &Sigevent) -> Errno {
+/// Reads what is told by SIGEV_THREAD: a packet, to a netlink socket whose descriptor takes the signal's place.
+///
+/// Errors: EFAULT, EBADF, ENOTSOCK; EINVAL for a socket of another family.
+fn read_thread(ctx: &Ctx<'_>, event: &Sigevent) -> Result<Means, Errno> {
     let mut cookie = [0; NOTIFY_COOKIE_LEN];
-    if let Err(errno) = ctx.read_bytes(event.value, &mut cookie) {
-        return errno;
-    }
-    match ctx.fd(event.signo as u64) {
-        Err(errno) => errno,
-        Ok(description) if as_socket(&description.file).is_none() => Errno::ENOTSOCK,
-        Ok(_) => Errno::EINVAL,
-    }
+    ctx.read_bytes(event.value, &mut cookie)?;
+    let description = ctx.fd(event.signo as u64)?;
+    let socket = as_socket(&description.file).ok_or(Errno::ENOTSOCK)?;
+    let listener = NetlinkListener::new(&socket).ok_or(Errno::EINVAL)?;
+    Ok(Means::Packet(listener, cookie))
 }
 
 pub(super) fn sys_mq_getsetattr(ctx: &mut Ctx<'_>, [fd, new, old, ..]: [u64; 6]) -> SysResult {

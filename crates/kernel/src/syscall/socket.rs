@@ -89,6 +89,7 @@ fn wanted(domain: u64, socket_type: u64, protocol: u64) -> Result<Wanted, Errno>
     let family = family.ok_or(Errno::EAFNOSUPPORT)?;
     let (kind, protocol) = match family {
         Family::Unix => (unix_kind(number, protocol)?, 0),
+        Family::Netlink => (netlink_kind(number, protocol)?, protocol),
         Family::Inet | Family::Inet6 => inet_kind(number, protocol)?,
     };
     Ok(Wanted { family, kind, protocol, flags })
@@ -103,6 +104,16 @@ fn unix_kind(number: u32, protocol: u32) -> Result<Kind, Errno> {
         // What BSD calls raw is a datagram here.
         SOCK_DGRAM | SOCK_RAW => Ok(Kind::Datagram),
         SOCK_SEQPACKET => Ok(Kind::SeqPacket),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}
+
+/// Only NETLINK_ROUTE, which is 0, is there.
+fn netlink_kind(number: u32, protocol: u32) -> Result<Kind, Errno> {
+    match number {
+        SOCK_RAW | SOCK_DGRAM if protocol != 0 => Err(Errno::EPROTONOSUPPORT),
+        SOCK_RAW => Ok(Kind::Raw),
+        SOCK_DGRAM => Ok(Kind::Datagram),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }
 }

@@ -125,7 +125,7 @@ table! {
     setitimer __NR_setitimer [Int Pointer Pointer] Partial("ITIMER_VIRTUAL and ITIMER_PROF are checked at the end of a time slice") => time::sys_setitimer;
     getpid __NR_getpid [] Full => process::sys_getpid;
     sendfile __NR_sendfile [Fd Fd Pointer Len] Full => io::sys_sendfile;
-    socket __NR_socket [Int Flags Int] Partial("AF_UNIX, and AF_INET and AF_INET6 over the sandbox's own loopback; no raw sockets (EPERM), no other families (EAFNOSUPPORT)") => socket::sys_socket;
+    socket __NR_socket [Int Flags Int] Partial("AF_UNIX, AF_INET and AF_INET6 over the sandbox's own loopback, and AF_NETLINK to ask for its link, addresses and routes; no raw sockets (EPERM), no other netlink families (EPROTONOSUPPORT), no other families (EAFNOSUPPORT)") => socket::sys_socket;
     connect __NR_connect [Fd Pointer Int] Partial("beyond the loopback: ENETUNREACH") => socket::sys_connect;
     accept __NR_accept [Fd Pointer Pointer] Full => socket::sys_accept;
     sendto __NR_sendto [Fd Pointer Len Flags Pointer Int] Partial("no urgent data (MSG_OOB)") => message::sys_sendto;
@@ -138,8 +138,8 @@ table! {
     getsockname __NR_getsockname [Fd Pointer Pointer] Full => socket::sys_getsockname;
     getpeername __NR_getpeername [Fd Pointer Pointer] Full => socket::sys_getpeername;
     socketpair __NR_socketpair [Int Flags Int Pointer] Full => socket::sys_socketpair;
-    setsockopt __NR_setsockopt [Fd Int Int Pointer Int] Partial("what has no meaning on a loopback is kept and told again; time stamps, filters, multicast and SO_RCVLOWAT: ENOPROTOOPT") => sockopt::sys_setsockopt;
-    getsockopt __NR_getsockopt [Fd Int Int Pointer Pointer] Partial("as setsockopt; no TCP_INFO") => sockopt::sys_getsockopt;
+    setsockopt __NR_setsockopt [Fd Int Int Pointer Int] Partial("what has no meaning on a loopback is kept and told again; time stamps and filters: ENOPROTOOPT; joining a multicast group: ENODEV, even over the loopback") => sockopt::sys_setsockopt;
+    getsockopt __NR_getsockopt [Fd Int Int Pointer Pointer] Partial("as setsockopt; TCP_INFO tells the state, and of a socket that listens its connections") => sockopt::sys_getsockopt;
     clone __NR_clone [Flags Pointer Pointer Pointer Pointer] Partial("no namespaces (EPERM)") => process::sys_clone;
     fork __NR_fork [] Full => process::sys_fork;
     vfork __NR_vfork [] Full => process::sys_vfork;
@@ -328,7 +328,7 @@ table! {
     mq_unlink __NR_mq_unlink [Path] Full => mqueue::sys_mq_unlink;
     mq_timedsend __NR_mq_timedsend [Fd Pointer Len Int Pointer] Partial("16 MiB of messages in all, beyond which ENOMEM") => mqueue::sys_mq_timedsend;
     mq_timedreceive __NR_mq_timedreceive [Fd Pointer Len Pointer Pointer] Full => mqueue::sys_mq_timedreceive;
-    mq_notify __NR_mq_notify [Fd Pointer] Partial("no SIGEV_THREAD, which needs a netlink socket") => mqueue::sys_mq_notify;
+    mq_notify __NR_mq_notify [Fd Pointer] Full => mqueue::sys_mq_notify;
     mq_getsetattr __NR_mq_getsetattr [Fd Pointer Pointer] Full => mqueue::sys_mq_getsetattr;
     kexec_load __NR_kexec_load [] Absent("belongs to the host");
     waitid __NR_waitid [Int Int Pointer Flags Pointer] Full => process::sys_waitid;

@@ -8,6 +8,7 @@ use crate::sys::{self, Answer, close, fd, file, pipe, read, sys, write, zeroed};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
+    ("fdinfo", fdinfo),
     ("poll", polls),
     ("select", selects),
     ("epoll", epolls),
@@ -234,4 +235,25 @@ fn timerfds(r: &mut Report) {
     let mut now: itimerspec = zeroed();
     r.see("read out", (sys!(SYS_timerfd_gettime, timer, &raw mut now), now.it_value.tv_sec));
     r.see("unknown clock", sys!(SYS_timerfd_create, 77, 0));
+}
+
+/// What fdinfo tells of counters and of what is watched.
+fn fdinfo(r: &mut Report) {
+    let lines = |fd: usize, start: &str| {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap();
+        text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let counter = sys!(SYS_eventfd2, 0xabc, 0).unwrap();
+    r.see("counter", lines(counter, "eventfd-count"));
+    let epoll = sys!(SYS_epoll_create1, 0).unwrap();
+    r.see("nothing watched", lines(epoll, "tfd"));
+    for (fd, events, data) in [(counter, EPOLLIN, 7), (crate::sys::pipe(0).1, EPOLLOUT | EPOLLET, u64::MAX)] {
+        let mut event = epoll_event { events: events as u32, u64: data };
+        sys!(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, fd, &raw mut event).unwrap();
+    }
+    // Where the files are is another place here and there. The order is that of addresses.
+    let mut watched: Vec<String> =
+        lines(epoll, "tfd").iter().filter_map(|line| Some(line.split_once(" ino:")?.0.to_owned())).collect();
+    watched.sort();
+    r.see("watched", watched);
 }

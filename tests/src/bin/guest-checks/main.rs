@@ -21,10 +21,13 @@ mod faults;
 mod files;
 mod identity;
 mod inotify;
+mod interfaces;
 mod job_control;
+mod lonely;
 mod memory;
 mod mqueue;
 mod names;
+mod netlink;
 mod packets;
 mod pidfds;
 mod pipes;
@@ -90,6 +93,8 @@ const GROUPS: &[&[Check]] = &[
     signalfds::CHECKS,
     sockets::CHECKS,
     packets::CHECKS,
+    netlink::CHECKS,
+    interfaces::CHECKS,
     memory::CHECKS,
     threads::CHECKS,
     scheduling::CHECKS,

@@ -15,6 +15,7 @@ pub const CHECKS: &[Check] = &[
     ("mq_nonblocking", nonblocking),
     ("mq_waiting", waiting),
     ("mq_notify", notify),
+    ("mq_notify_thread", notify_thread),
     ("mq_poll", poll),
     ("mq_limits", limits),
     ("mq_permission", permission),
@@ -298,6 +299,43 @@ fn notify(r: &mut Report) {
             ask(event(SIGEV_THREAD, 99, 8)),
         ),
     );
+}
+
+/// SIGEV_THREAD as a C library does it: a thread of its own reads cookies from a netlink socket.
+fn notify_thread(r: &mut Report) {
+    let fd = fresh(11, 4, 8, 0);
+    let socket = sys!(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0).unwrap();
+    let cookie: [u8; 32] = std::array::from_fn(|n| n as u8 + 1);
+    let ask = |to: usize| {
+        let event = [cookie.as_ptr() as u64, to as u64 | (SIGEV_THREAD as u64) << 32, 0, 0, 0, 0, 0, 0];
+        sys!(SYS_mq_notify, fd, event.as_ptr())
+    };
+    let told = || {
+        let mut bytes = [0u8; 100];
+        let mut from = [7u32; 3];
+        let mut len = 12u32;
+        let (at, from_at) = (bytes.as_mut_ptr(), from.as_mut_ptr());
+        let count = sys!(SYS_recvfrom, socket, at, 100, MSG_DONTWAIT, from_at, &raw mut len)?;
+        Ok::<_, Errno>((bytes[..count].to_vec(), from, len))
+    };
+    let unix = sys!(SYS_socket, AF_UNIX, SOCK_STREAM, 0).unwrap();
+    r.see("another family", ask(unix));
+    r.see("ask", (ask(socket), ask(socket), told()));
+    let mut shown = [0u8; 80];
+    let count = sys!(SYS_read, fd, shown.as_mut_ptr(), shown.len()).unwrap();
+    let shown = String::from_utf8_lossy(&shown[..count]).replace(&sys::pid().to_string(), "PID");
+    r.see("read", shown.replace(' ', ""));
+    send(fd, "x", 0).unwrap();
+    r.see("a message", (told(), told()));
+    send(fd, "y", 0).unwrap();
+    r.see("once", told());
+    receive(fd, 8).unwrap();
+    receive(fd, 8).unwrap();
+    r.see("cancelled", (ask(socket), sys!(SYS_mq_notify, fd, 0), told()));
+    let other = sys!(SYS_dup, fd).unwrap();
+    r.see("a duplicate is closed", (ask(socket), close(other), told()));
+    let gone = sys!(SYS_socket, AF_NETLINK, SOCK_RAW, 0).unwrap();
+    r.see("the socket is gone", (ask(gone), close(gone), send(fd, "z", 0), ask(socket)));
 }
 
 fn poll(r: &mut Report) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::Entry;
 use super::Kind::{File, Text};
 use super::system::entry;
-use crate::net::{Address, Family, Kind, Socket, UnixName, as_socket};
+use crate::net::{Address, Family, Kind, Socket, UnixName, as_socket, tcp_state};
 use crate::vfs::FsContext;
 
 /// The loopback counts nothing.
@@ -35,11 +35,10 @@ pub(super) static NET: &[Entry] = &[
     entry("unix", File(unix)),
 ];
 
-/// States of TCP sockets (`linux/tcp.h`), which UDP sockets have too.
+/// States of UDP sockets, which have the numbers of TCP's (linux/tcp_states.h).
 const ESTABLISHED: u8 = 1;
-const FIN_WAIT2: u8 = 5;
 const CLOSE: u8 = 7;
-const CLOSE_WAIT: u8 = 8;
+/// A TCP socket that listens.
 const LISTEN: u8 = 10;
 
 /// A socket with what stat(2) says of it.
@@ -73,16 +72,8 @@ fn with_states(cx: &FsContext<'_>, family: Family, kind: Kind) -> Vec<(u8, Seen)
 }
 
 fn state(socket: &Socket) -> Option<u8> {
-    if let Some(stream) = socket.stream() {
-        return Some(match (stream.rx().is_writer_closed(), stream.tx().is_writer_closed()) {
-            (false, false) => ESTABLISHED,
-            (true, false) => CLOSE_WAIT,
-            (false, true) => FIN_WAIT2,
-            (true, true) => CLOSE,
-        });
-    }
-    if socket.listener().is_some() {
-        return Some(LISTEN);
+    if socket.stream().is_some() || socket.listener().is_some() {
+        return Some(tcp_state(socket));
     }
     let is_bound = socket.kind == Kind::Datagram && socket.is_bound();
     is_bound.then(|| if socket.peer().is_ok() { ESTABLISHED } else { CLOSE })
