@@ -24,6 +24,7 @@ mod memory;
 mod mempolicy;
 mod message;
 mod mqueue;
+mod multicast;
 mod netlink;
 mod packet;
 mod path;

@@ -6,14 +6,12 @@ use lg_abi::zerocopy::{FromBytes, Immutable, IntoBytes};
 use lg_abi::{Errno, Linger, Timeval, Ucred};
 
 use super::socket::OpenSocket;
-use super::{Ctx, netlink};
+use super::{Ctx, multicast, netlink};
 use crate::net::{CONGESTION, Family, Kind, LOOPBACK_NAME, SOL_NETLINK, Socket, tcp_info};
 use crate::task::SysResult;
 
 const SOCKET: u32 = linux::SOL_SOCKET;
 const TCP: u32 = linux::IPPROTO_TCP as u32;
-const IP: u32 = linux::IPPROTO_IP as u32;
-const IPV6: u32 = linux::IPPROTO_IPV6 as u32;
 
 /// The levels at which a socket can be asked for an option; at another, setting one is ENOPROTOOPT.
 const LEVELS: [u32; 7] = [
@@ -112,7 +110,9 @@ pub(super) fn sys_setsockopt(ctx: &mut Ctx<'_>, [fd, level, name, addr, len, _]:
         (SOL_NETLINK, _) => netlink::set(ctx, &socket, name, addr, len)?,
         (SOCKET, linux::SO_BINDTODEVICE) => bind_to_device(ctx, &socket, addr, len)?,
         (TCP, linux::TCP_CONGESTION) => set_congestion(ctx, &socket, addr, len)?,
-        (IP | IPV6, name) if is_membership(level, name) => return Err(Errno::ENODEV.into()),
+        _ if multicast::is_membership(level, name) => {
+            return Err(multicast::refuse(ctx, &socket, (level, name), addr, len as usize).into());
+        }
         (SOCKET, linux::SO_LINGER) => options.linger.set(read::<Linger>(ctx, addr, len)?),
         (SOCKET, linux::SO_RCVTIMEO_OLD | linux::SO_RCVTIMEO_NEW) => {
             options.receive_timeout_ns.set(read_timeout(ctx, addr, len)?);
@@ -207,18 +207,6 @@ fn set_congestion(ctx: &Ctx<'_>, socket: &Socket, addr: u64, len: i32) -> Result
     let known = CONGESTION.into_iter().find(|known| known.as_bytes() == name).ok_or(Errno::ENOENT)?;
     socket.options.congestion.set(known);
     Ok(())
-}
-
-/// Options that join groups: no interface here carries any.
-const MEMBERSHIPS: [(u32, u32); 4] = [
-    (IP, linux::IP_ADD_MEMBERSHIP),
-    (IP, linux::IP_ADD_SOURCE_MEMBERSHIP),
-    (IPV6, linux::IPV6_ADD_MEMBERSHIP),
-    (IPV6, linux::IPV6_JOIN_ANYCAST),
-];
-
-fn is_membership(level: u32, name: u32) -> bool {
-    MEMBERSHIPS.contains(&(level, name))
 }
 
 fn read<T: FromBytes + IntoBytes>(ctx: &Ctx<'_>, addr: u64, len: i32) -> Result<T, Errno> {

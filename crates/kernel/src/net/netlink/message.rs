@@ -116,9 +116,11 @@ impl Message {
     }
 }
 
-/// Returns the message that ends several (NLMSG_DONE).
-pub fn done(request: &Request<'_>, port: u32, flags: u16) -> Vec<u8> {
-    Message::answer(request, port, NLMSG_DONE, NLM_F_MULTI | flags).bytes(&0i32.to_ne_bytes()).finish()
+/// Returns the message that ends several, with how that went (NLMSG_DONE).
+pub fn done(request: &Request<'_>, port: u32, flags: u16, result: Result<(), Errno>) -> Vec<u8> {
+    let errno = result.err().map_or(0, Errno::number);
+    let message = Message::answer(request, port, NLMSG_DONE, NLM_F_MULTI | flags);
+    message.bytes(&(-errno).to_ne_bytes()).finish()
 }
 
 /// Returns the message that tells how a request went (NLMSG_ERROR). It repeats the request where that failed, or only

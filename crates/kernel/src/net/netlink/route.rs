@@ -42,27 +42,22 @@ pub struct Asker {
     pub is_strict: bool,
 }
 
-/// Returns the packets that answer what was sent.
-pub fn answer(asker: &Asker, bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut packets = Vec::new();
-    for request in message::requests(bytes) {
-        let is_for_us = request.has(message::NLM_F_REQUEST) && request.kind >= message::NLMSG_MIN_TYPE;
-        let result = if is_for_us { serve(asker, &request) } else { Ok(Served::Done) };
-        let outcome = match result {
-            Ok(Served::Dump(dump)) => {
-                packets.extend(dump);
-                continue;
-            }
-            Ok(Served::One(packet)) => {
-                packets.push(packet);
-                Ok(())
-            }
-            Ok(Served::Done) => Ok(()),
-            Err(errno) => Err(errno),
-        };
-        if outcome.is_err() || request.has(message::NLM_F_ACK) {
-            packets.push(message::outcome(&request, asker.port, outcome, asker.caps_errors));
-        }
+/// Returns the packets that answer what was sent, each made when it is asked for.
+pub fn answer<'m>(asker: &'m Asker, bytes: &'m [u8]) -> impl Iterator<Item = Vec<u8>> {
+    message::requests(bytes).flat_map(move |request| answer_one(asker, &request))
+}
+
+fn answer_one(asker: &Asker, request: &Request<'_>) -> Vec<Vec<u8>> {
+    let is_for_us = request.has(message::NLM_F_REQUEST) && request.kind >= message::NLMSG_MIN_TYPE;
+    let served = if is_for_us { serve(asker, request) } else { Ok(Served::Done) };
+    let (mut packets, result) = match served {
+        Ok(Served::Dump(packets)) => return packets,
+        Ok(Served::One(packet)) => (vec![packet], Ok(())),
+        Ok(Served::Done) => (Vec::new(), Ok(())),
+        Err(errno) => (Vec::new(), Err(errno)),
+    };
+    if result.is_err() || request.has(message::NLM_F_ACK) {
+        packets.push(message::outcome(request, asker.port, result, asker.caps_errors));
     }
     packets
 }
@@ -94,7 +89,14 @@ fn serve(asker: &Asker, request: &Request<'_>) -> Result<Served, Errno> {
             Ok(one(asker, request, RTM_NEWLINK, loopback::link()))
         }
         RTM_GETADDR if is_dump => {
-            let flags = filter_flags(asker, request.body())?;
+            let flags = match filter_flags(asker, request.body()) {
+                Ok(flags) => flags,
+                // A dump that fails is ended with the error.
+                Err((flags, errno)) => {
+                    let ended = message::done(request, asker.port, flags, Err(errno));
+                    return Ok(Served::Dump(vec![ended]));
+                }
+            };
             Ok(dump(asker, request, RTM_NEWADDR, loopback::addresses(family), flags))
         }
         RTM_GETADDR if u32::from(family) == AF_INET6 => {
@@ -120,7 +122,7 @@ fn write(asker: &Asker, request: &Request<'_>, (kind, flags): (u16, u16), facts:
 fn dump(asker: &Asker, request: &Request<'_>, kind: u16, all: Vec<Facts>, flags: u16) -> Served {
     let messages = all.iter().map(|facts| write(asker, request, (kind, NLM_F_MULTI | flags), facts));
     let packet: Vec<u8> = messages.flatten().collect();
-    let done = message::done(request, asker.port, flags);
+    let done = message::done(request, asker.port, flags, Ok(()));
     // Linux ends a dump of IPv6 in the packet that tells the last.
     if all.last().is_some_and(|facts| ends_with_packet(request, facts)) {
         return Served::Dump(vec![[packet, done].concat()]);
@@ -166,14 +168,59 @@ fn find_address(body: &[u8]) -> Result<(), Errno> {
 
 /// Returns the flags of a dump of addresses. A strict asker may want those of one interface only.
 ///
-/// Errors: EINVAL, ENODEV.
-fn filter_flags(asker: &Asker, body: &[u8]) -> Result<u16, Errno> {
+/// Errors, each with the flags of its message: EINVAL, ENODEV.
+fn filter_flags(asker: &Asker, body: &[u8]) -> Result<u16, (u16, Errno)> {
     if !asker.is_strict {
         return Ok(0);
     }
-    match index_of(body)? {
+    match index_of(body).map_err(|errno| (0, errno))? {
         0 => Ok(0),
         index if index == interfaces::INDEX as i32 => Ok(NLM_F_DUMP_FILTERED),
-        _ => Err(Errno::ENODEV),
+        _ => Err((NLM_F_DUMP_FILTERED, Errno::ENODEV)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKER: Asker = Asker { port: 5, caps_errors: false, is_strict: true };
+
+    fn request(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let len = (message::HEADER + body.len()) as u32;
+        [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8], body].concat()
+    }
+
+    fn errno(packets: &[Vec<u8>]) -> Option<i32> {
+        let [packet] = packets else { return None };
+        packet.get(message::HEADER..)?.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
+    }
+
+    #[test]
+    fn changes_are_refused_and_what_is_not_told_is_not_supported() {
+        for (kind, errno_wanted) in [(RTM_NEWLINK, Errno::EPERM), (25, Errno::EPERM), (34, Errno::EOPNOTSUPP)]
+        {
+            let bytes = request(kind, message::NLM_F_REQUEST, &[2; 16]);
+            let packets: Vec<_> = answer(&ASKER, &bytes).collect();
+            assert_eq!(errno(&packets), Some(-errno_wanted.number()), "type {kind}");
+        }
+    }
+
+    #[test]
+    fn every_beginning_of_a_request_is_answered_or_passed_over() {
+        for kind in 0..=u16::from(u8::MAX) {
+            for flags in [message::NLM_F_REQUEST, message::NLM_F_REQUEST | message::NLM_F_DUMP] {
+                for len in 0..40 {
+                    let bytes = request(kind, flags, &vec![0xff; len]);
+                    for end in 0..=bytes.len() {
+                        let packets = answer(&ASKER, &bytes[..end]);
+                        assert!(
+                            end == bytes.len() || packets.is_empty(),
+                            "type {kind}, {end} of {len} bytes"
+                        );
+                    }
+                }
+            }
+        }
     }
 }
