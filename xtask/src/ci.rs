@@ -50,6 +50,7 @@ const STEPS: &[Step] = &[
     },
     Step::new("unsafe code", &["cargo", "xtask", "unsafe-code", "--check"]),
     Step::new("generated documentation", &["cargo", "xtask", "syscalls", "--check"]),
+    Step::new("generated attack surface", &["cargo", "xtask", "attack-surface", "--check"]),
     Step::new("tests", &["cargo", "test", "--workspace", "--locked"]),
     // Also where a virtual machine's calls take no exit from the first on.
     Step {

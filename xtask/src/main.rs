@@ -3,8 +3,8 @@
 mod ci;
 mod fuzz;
 mod ordinary_kvm;
+mod pages;
 mod suite;
-mod syscalls;
 mod unsafe_code;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ verbs:
   fuzz [target...]            run the fuzz targets of the package `fuzz`, or those named, for a minute each
       --seconds N             for so many seconds each
   unsafe-code [--check]       count the word `unsafe` in each package: the numbers of unsafe-code.toml may only fall
+  attack-surface [--check]    write docs/attack-surface.md from the table of the vmm's system-call filter, or fail if
+                              it is stale
   ordinary-kvm [program...]   run the tests that need KVM, and the programs given (static binaries), on
                               ordinary KVM inside an emulated machine; needs qemu-system-x86 and either a
                               Debian kernel installed or apt-get to download one
@@ -44,11 +46,13 @@ fn run() -> anyhow::Result<ExitCode> {
     match words.as_slice() {
         ["ci"] => ci::run(None),
         ["ci", only] => ci::run(Some(only)),
-        ["syscalls"] => syscalls::run(syscalls::Mode::Write),
-        ["syscalls", "--check"] => syscalls::run(syscalls::Mode::Check),
         ["fuzz", words @ ..] => fuzz::run(words),
         ["unsafe-code"] => unsafe_code::run(false),
         ["unsafe-code", "--check"] => unsafe_code::run(true),
+        ["syscalls"] => pages::run(&pages::SYSCALLS, pages::Mode::Write),
+        ["syscalls", "--check"] => pages::run(&pages::SYSCALLS, pages::Mode::Check),
+        ["attack-surface"] => pages::run(&pages::ATTACK_SURFACE, pages::Mode::Write),
+        ["attack-surface", "--check"] => pages::run(&pages::ATTACK_SURFACE, pages::Mode::Check),
         ["ordinary-kvm", programs @ ..] => ordinary_kvm::run(programs.iter().map(PathBuf::from).collect()),
         ["suite", words @ ..] => suite::run(words),
         ["help" | "--help" | "-h"] => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lg_control::{Access, Image, Mount, SandboxSpec, User};
+use lg_control::{Access, Image, Mount, SandboxSpec, User, Wall};
 use lg_runtime::units::{parse_duration, parse_size, parse_user};
 
 use crate::bench_args::BenchVerb;
@@ -103,12 +103,19 @@ pub(crate) struct SandboxOptions {
     /// The user inside the sandbox, by number [default: 0:0]
     #[arg(long, value_name = "UID[:GID]", value_parser = parse_user)]
     pub(crate) user: Option<User>,
+
+    /// Start without a wall of the jail around the VM's process: `namespaces`, `privileges`, `landlock` or `seccomp`
+    ///
+    /// For a host that forbids one, when the program is trusted. `luminaguard doctor` says which walls can stand, and
+    /// `--stats` which do.
+    #[arg(long, value_name = "WALL")]
+    pub(crate) without_wall: Vec<Wall>,
 }
 
 impl SandboxOptions {
     /// The spec with what these options change.
     pub(crate) fn apply(self, mut spec: SandboxSpec) -> SandboxSpec {
-        let Self { memory, timeout, env, workdir, mount, hostname, max_processes, user } = self;
+        let Self { memory, timeout, env, workdir, mount, hostname, max_processes, user, without_wall } = self;
         spec.memory_bytes = memory.unwrap_or(spec.memory_bytes);
         spec.timeout = timeout.or(spec.timeout);
         spec.workdir = workdir.unwrap_or(spec.workdir);
@@ -116,6 +123,7 @@ impl SandboxOptions {
         spec.hostname = hostname.unwrap_or(spec.hostname);
         spec.max_processes = max_processes.unwrap_or(spec.max_processes);
         spec.user = user.unwrap_or(spec.user);
+        let spec = without_wall.into_iter().fold(spec, SandboxSpec::without_wall);
         env.into_iter().fold(spec, |spec, (name, value)| spec.env(name, value))
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lg_control::Wall;
 use lg_kvm::{StartError, Survey};
 use lg_runtime::{Orphan, lasting_orphans};
 use serde::Serialize;
@@ -132,8 +133,9 @@ fn examine() -> Findings {
             kvm_kind = Some(kind_name(survey.hardware.kind));
             measured = Some(measure(&survey));
             checks.extend(kvm_checks(&survey));
-            let (check, elapsed) = sandbox();
+            let (check, jail, elapsed) = sandbox();
             checks.push(check);
+            checks.push(jail);
             if let (Some(measured), Some(elapsed)) = (&mut measured, elapsed) {
                 measured.run_true_us = Some(us(elapsed));
             }
@@ -141,6 +143,7 @@ fn examine() -> Findings {
         Err(error) => {
             checks.push(kvm_failure(&error));
             checks.push(Check::skipped("sandbox"));
+            checks.push(Check::skipped("jail"));
         }
     }
     checks.push(python());
@@ -238,11 +241,29 @@ fn measure(survey: &Survey) -> Measured {
     }
 }
 
-/// Runs a sandbox, as a user would.
-fn sandbox() -> (Check, Option<Duration>) {
+/// Which walls stand around a sandbox that ran, by its statistics.
+fn jail(stats: &[u8]) -> Check {
+    let stats: serde_json::Value = serde_json::from_slice(stats).unwrap_or_default();
+    let stands =
+        |wall: &Wall| stats["walls"].as_array().is_some_and(|walls| walls.contains(&wall.name().into()));
+    let names = |walls: Vec<Wall>| walls.iter().map(|wall| wall.name()).collect::<Vec<_>>().join(", ");
+    let (standing, missing) = Wall::ALL.iter().partition::<Vec<_>, _>(|wall| stands(wall));
+    if missing.is_empty() {
+        return Check::ok("jail", format!("all walls stand: {}", names(standing)));
+    }
+    Check::bad(
+        "jail",
+        Status::Warning,
+        format!("of the walls around a sandbox's process these do not stand: {}", names(missing)),
+        "use a host kernel that has them (Landlock: 5.13 or later, with `landlock` in its parameter lsm=)",
+    )
+}
+
+/// Runs a sandbox, as a user would. Answers how that went, which walls stood, and how long it took.
+fn sandbox() -> (Check, Check, Option<Duration>) {
     let started = Instant::now();
     let output = Command::new("/proc/self/exe")
-        .args(["run", "--timeout", "10s", "--", "/bin/true"])
+        .args(["run", "--timeout", "10s", "--stats=json", "--", "/bin/true"])
         .stdin(Stdio::null())
         .output();
     let elapsed = started.elapsed();
@@ -250,16 +271,19 @@ fn sandbox() -> (Check, Option<Duration>) {
     match output {
         Ok(output) if output.status.success() => (
             Check::ok("sandbox", format!("`run -- /bin/true` took {:.1} ms", us(elapsed) / 1e3)),
+            jail(&output.stderr),
             Some(elapsed),
         ),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            let found =
-                format!("`run -- /bin/true` failed ({}) {}", output.status, said.trim().replace('\n', " "));
-            (Check::bad("sandbox", Status::Failed, found, advice), None)
+            // The statistics are beside the point.
+            let said = said.lines().next().unwrap_or_default();
+            let found = format!("`run -- /bin/true` failed ({}) {}", output.status, said.trim());
+            (Check::bad("sandbox", Status::Failed, found, advice), Check::skipped("jail"), None)
         }
         Err(error) => (
             Check::bad("sandbox", Status::Failed, format!("cannot be started: {error}"), "mount /proc"),
+            Check::skipped("jail"),
             None,
         ),
     }
@@ -335,6 +359,16 @@ mod tests {
             assert_eq!(check.status, Status::Failed);
             assert!(check.advice.as_ref().is_some_and(|advice| advice.contains(part)), "{check:?}");
         }
+    }
+
+    #[test]
+    fn a_wall_that_does_not_stand_is_named() {
+        let all = jail(br#"{"walls": ["namespaces", "privileges", "landlock", "seccomp"]}"#);
+        assert_eq!(all.status, Status::Ok);
+        let some = jail(br#"{"walls": ["namespaces", "privileges", "seccomp"]}"#);
+        assert_eq!(some.status, Status::Warning);
+        assert!(some.found.ends_with(": landlock"), "{some:?}");
+        assert_eq!(jail(b"not what was expected").status, Status::Warning);
     }
 
     #[test]

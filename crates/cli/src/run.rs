@@ -136,6 +136,8 @@ fn text(report: &Report) -> String {
             exits.interrupts
         ),
     ];
+    let walls: Vec<_> = stats.walls.iter().map(|wall| wall.name()).collect();
+    lines.push(format!("walls     {}", if walls.is_empty() { "none".to_owned() } else { walls.join(", ") }));
     if stats.polled_syscalls > 0 {
         lines.push(format!("no exit   {} system calls", stats.polled_syscalls));
     }
@@ -179,6 +181,7 @@ mod tests {
             spawn_ns: 900_000,
             wall_ns: 41_000_000,
             cleanup_ns: 400_000,
+            walls: vec![lg_control::Wall::Namespaces, lg_control::Wall::Seccomp],
         };
         Report { outcome: Outcome::Exited(3), stats }
     }

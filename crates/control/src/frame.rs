@@ -12,7 +12,7 @@
 use std::io;
 
 /// The version of frames and payloads. It changes with every change of either.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// The longest payload in bytes: the longest arguments and environment, with room for the rest.
 pub const MAX_PAYLOAD_BYTES: usize = 4 * 1024 * 1024;
 /// The length of the header in bytes.

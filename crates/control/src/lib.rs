@@ -44,6 +44,7 @@ mod message;
 mod operation;
 mod report;
 mod spec;
+mod wall;
 
 pub use frame::{FrameError, MAX_PAYLOAD_BYTES, VERSION};
 pub use message::{
@@ -62,3 +63,4 @@ pub use spec::{
     Access, Image, Limits, MAX_ARG_BYTES, MAX_ARGS_TOTAL_BYTES, MAX_MOUNTS, MAX_PROCESSES, MIN_MEMORY_BYTES,
     Mount, Runs, SandboxSpec, SpecError, SyscallTrace, User, check_hostname,
 };
+pub use wall::{UnknownWall, Wall};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Wall;
+
 /// The exit status of `luminaguard run` when the deadline ended the program.
 pub const EXIT_TIMED_OUT: u8 = 124;
 /// The exit status when LuminaGuard itself failed.
@@ -184,4 +186,6 @@ pub struct Stats {
     pub wall_ns: u64,
     /// From the end of the program until the VM and its memory were given back.
     pub cleanup_ns: u64,
+    /// The walls of the vmm's jail that stand.
+    pub walls: Vec<Wall>,
 }

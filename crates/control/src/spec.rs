@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Wall;
+
 /// The longest single argument or environment entry, in bytes: Linux's `MAX_ARG_STRLEN`.
 pub const MAX_ARG_BYTES: usize = 128 * 1024;
 /// The most bytes of arguments and environment together, as with Linux's default stack limit.
@@ -186,6 +188,9 @@ pub struct SandboxSpec {
     pub output_bytes: Option<u64>,
     /// Whether system calls are traced.
     pub syscall_trace: SyscallTrace,
+    /// Walls of the vmm's jail that are not built. Every other one is, or the sandbox does not start; but see
+    /// [`Wall::Landlock`].
+    pub without_walls: Vec<Wall>,
 }
 
 impl SandboxSpec {
@@ -212,6 +217,7 @@ impl SandboxSpec {
             file_bytes: None,
             output_bytes: None,
             syscall_trace: SyscallTrace::Off,
+            without_walls: Vec::new(),
         }
     }
 
@@ -314,6 +320,15 @@ impl SandboxSpec {
     #[must_use]
     pub fn syscall_trace(mut self, trace: SyscallTrace) -> Self {
         self.syscall_trace = trace;
+        self
+    }
+
+    /// Leaves out a wall of the vmm's jail: for a host that forbids it, and a guest that is trusted.
+    #[must_use]
+    pub fn without_wall(mut self, wall: Wall) -> Self {
+        if !self.without_walls.contains(&wall) {
+            self.without_walls.push(wall);
+        }
         self
     }
 

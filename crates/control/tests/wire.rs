@@ -11,8 +11,8 @@ use std::time::Duration;
 use lg_control::{
     Access, Call, Event, ExitStatus, Exits, Fault, FaultKind, ForkSpec, FrameError, Image, Inbox, Limits,
     MAX_PAYLOAD_BYTES, Mount, Outcome, Program, Reply, Report, Request, SandboxSpec, SignalScope,
-    StartFailureKind, Stats, Stdio, SyscallCount, SyscallTrace, Terminal, User, Waiting, WriteMode, decode,
-    encode, encode_into, recv, recv_start, send, send_with,
+    StartFailureKind, Stats, Stdio, SyscallCount, SyscallTrace, Terminal, User, Waiting, Wall, WriteMode,
+    decode, encode, encode_into, recv, recv_start, send, send_with,
 };
 use proptest::prelude::*;
 
@@ -49,10 +49,12 @@ prop_compose! {
         (timeout, cpu_time) in any::<(Option<Duration>, Option<Duration>)>(),
         (max_open_files, file_bytes, output_bytes) in any::<(u32, Option<u64>, Option<u64>)>(),
         syscall_trace in prop_oneof![Just(SyscallTrace::Off), Just(SyscallTrace::Stderr)],
+        without_walls in proptest::sample::subsequence(Wall::ALL.to_vec(), 0..=Wall::ALL.len()),
     ) -> SandboxSpec {
         SandboxSpec {
             image, mounts, command, env, workdir, hostname, user: User { uid, gid },
             memory_bytes, max_processes, timeout, cpu_time, max_open_files, file_bytes, output_bytes, syscall_trace,
+            without_walls,
         }
     }
 }

@@ -36,6 +36,8 @@ const MIN_MEMORY: u64 = 1 << 20;
 pub struct KvmConfig {
     /// Guest memory in bytes: a multiple of the page size. It is committed when it is first used.
     pub memory_bytes: u64,
+    /// This process's open /proc/self/pagemap; without it the platform opens it, where it can.
+    pub pagemap: Option<std::fs::File>,
     /// An open /dev/kvm; without it the platform opens the device.
     pub kvm: Option<OwnedFd>,
     /// What [`crate::probe()`] found; without it the platform probes, which takes another VM.
@@ -51,12 +53,26 @@ impl KvmConfig {
     pub fn new(memory_bytes: u64) -> KvmConfig {
         KvmConfig {
             memory_bytes,
+            pagemap: None,
             kvm: None,
             hardware: None,
             interrupting_signals: Vec::new(),
             polling: Polling::default(),
         }
     }
+
+    /// Opens the files of the host that the platform needs, for a process that can open none when it makes it.
+    ///
+    /// # Errors
+    /// Where /dev/kvm can not be opened.
+    pub fn opened(self) -> Result<KvmConfig, StartError> {
+        Ok(KvmConfig { kvm: Some(probe::open_device()?), pagemap: open_pagemap(), ..self })
+    }
+}
+
+/// Opens this process's page map; a host without it, or without /proc, shows when it is needed.
+fn open_pagemap() -> Option<std::fs::File> {
+    std::fs::File::open("/proc/self/pagemap").ok()
 }
 
 /// Runs guest threads at ring 3 of a virtual machine without a guest kernel.
@@ -69,6 +85,8 @@ pub struct KvmPlatform {
     machine: Option<Machine>,
     /// What a sealed platform keeps instead, and forks do not have.
     spare: Option<SpareVm>,
+    /// This process's /proc/self/pagemap, opened while it can be, until it was used.
+    pagemap: Option<std::fs::File>,
     alarm: Alarm,
     stale: Stale,
     tables: Tables,
@@ -100,11 +118,13 @@ impl KvmPlatform {
             None => probe::open()?,
         };
         probe::check(&kvm)?;
-        let KvmConfig { memory_bytes, hardware, interrupting_signals, polling, .. } = config;
-        match hardware {
+        let KvmConfig { memory_bytes, hardware, interrupting_signals, polling, pagemap, .. } = config;
+        let mut platform = match hardware {
             Some(hardware) => Self::build(kvm, hardware, memory_bytes, interrupting_signals, polling),
             None => Self::build_and_probe(kvm, memory_bytes, interrupting_signals, polling),
-        }
+        }?;
+        platform.pagemap = pagemap.or_else(open_pagemap);
+        Ok(platform)
     }
 
     /// Makes the platform as PVM needs it and finds out by its first system call whether this is PVM. If it
@@ -156,6 +176,7 @@ impl KvmPlatform {
         Ok(KvmPlatform {
             machine: Some(machine),
             spare: None,
+            pagemap: None,
             alarm,
             stale: Stale::new(kind),
             tables: Tables::new(tables, kind),
@@ -383,7 +404,9 @@ impl Platform for KvmPlatform {
         self.expected = WorkingSet::default();
         if std::mem::take(&mut self.observing) {
             let region = self.ram.region();
-            let written = region.written_pages(0..region.len())?;
+            // An observation ends in the process that opened it.
+            let pagemap = self.pagemap.take().ok_or(std::io::ErrorKind::NotFound)?;
+            let written = region.written_pages(&pagemap, 0..region.len())?;
             (self.expected, first) = WorkingSet::new(&self.tables.accessed_frames(), &written);
         }
         let old_places = self.ram.seal(&first, used)?;
@@ -415,6 +438,10 @@ impl Platform for KvmPlatform {
         // A fork counts anew.
         self.polled_calls = 0;
         self.spare = None;
+        if !self.observing {
+            // It is of the process that opened it, and tells a fork nothing.
+            self.pagemap = None;
+        }
         // Before there is a virtual machine that the host would tell of each page.
         self.tables.zone().populate(0, self.tables.used_extent(), Touch::Read);
         self.expected.populate(self.ram.region());

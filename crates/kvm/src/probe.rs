@@ -53,6 +53,12 @@ pub fn open() -> Result<Kvm, StartError> {
     })
 }
 
+/// Opens /dev/kvm, for somebody who is to have it.
+pub fn open_device() -> Result<std::os::fd::OwnedFd, StartError> {
+    let kvm = open()?;
+    rustix::io::fcntl_dupfd_cloexec(kvm_fd(&kvm), 0).at_start("dup of /dev/kvm")
+}
+
 /// Checks the API version and the capabilities.
 pub fn check(kvm: &Kvm) -> Result<(), StartError> {
     let found = kvm.get_api_version();

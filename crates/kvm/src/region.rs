@@ -264,13 +264,12 @@ impl Region {
 
     /// Returns which of the sealed pages in a range were written since they were sealed, by page number.
     ///
-    /// The host says so in /proc/self/pagemap (proc_pid_pagemap(5)): a page of a private mapping of a file is the
-    /// file's until it is written, and then it is this process's own.
-    pub fn written_pages(&self, range: Range<usize>) -> io::Result<Vec<u32>> {
+    /// The host says so in `pagemap`, this process's /proc/self/pagemap (proc_pid_pagemap(5)): a page of a private
+    /// mapping of a file is the file's until it is written, and then it is this process's own.
+    pub fn written_pages(&self, pagemap: &std::fs::File, range: Range<usize>) -> io::Result<Vec<u32>> {
         const FILE_PAGE: u64 = 1 << 61;
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
-        let pagemap = std::fs::File::open("/proc/self/pagemap")?;
         let mut written = Vec::new();
         for part in self.sealed.borrow().iter() {
             let (start, end) = (part.start.max(range.start), part.end.min(range.end));
@@ -410,12 +409,13 @@ mod tests {
         (0..32).for_each(|page| region.write_u64(page * PAGE_SIZE, 1));
         region.seal(std::slice::from_ref(&(0..32 * PAGE_SIZE))).unwrap();
         let all = 0..64 * PAGE_SIZE;
-        assert_eq!(region.written_pages(all.clone()).unwrap(), []);
+        let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        assert_eq!(region.written_pages(&pagemap, all.clone()).unwrap(), []);
         (0..32).for_each(|page| assert_eq!(word(&region, page), 1));
         region.write_u64(5 * PAGE_SIZE, 2);
         region.populate(9 * PAGE_SIZE, 2 * PAGE_SIZE, Touch::Write);
         region.populate(20 * PAGE_SIZE, 4 * PAGE_SIZE, Touch::Read);
-        assert_eq!(region.written_pages(all).unwrap(), [5, 9, 10]);
+        assert_eq!(region.written_pages(&pagemap, all).unwrap(), [5, 9, 10]);
         assert_eq!((word(&region, 5), word(&region, 9)), (2, 1));
     }
 

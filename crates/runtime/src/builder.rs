@@ -181,6 +181,12 @@ impl SandboxBuilder {
         self.map(|spec| spec.syscall_trace(trace))
     }
 
+    /// Leaves out a wall of the vmm's jail, see [`SandboxSpec::without_wall`].
+    #[must_use]
+    pub fn without_wall(self, wall: lg_control::Wall) -> Self {
+        self.map(|spec| spec.without_wall(wall))
+    }
+
     /// Starts the sandbox and waits until its first instruction is about to run. Needs a tokio context with I/O and time.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ pub use launcher::Launcher;
 pub use lg_control::{
     Access, DirEntry, ExitStatus, Exits, Fault, FaultKind, FileFacts, Image, Limits, Mount, Outcome,
     ProcessInfo, Report, SandboxSpec, SpecError, StartFailure, StartFailureKind, Stats, SyscallTrace,
-    Terminal, User,
+    Terminal, User, Wall,
 };
 pub use placement::{Assignment, CpuSet, Placement, PlacementError, Placer, Topology};
 pub use process::settle;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lg_control::{
     Access, Fault, FaultKind, ForkSpec, Image, Outcome, Program, SandboxSpec, StartFailureKind, Stdio,
-    SyscallTrace,
+    SyscallTrace, Wall,
 };
 use lg_kernel::fs::host::Image as KernelImage;
 use lg_kernel::fs::hostfs::HostAccess;
@@ -19,17 +19,24 @@ use lg_kvm::{KvmConfig, KvmPlatform};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::jail::{self, Jail};
 use crate::{Streams, describe};
 
 /// One unit of bookkeeping of the root file system (an inode, a name) for so many bytes of memory. A unit takes
 /// some 300 bytes of the host's.
 const BYTES_PER_UNIT: u64 = 2048;
 
-/// Builds the VM, the kernel and its files; nothing runs yet.
-pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<Kernel, Outcome> {
+/// Builds the VM, the kernel and its files, and the jail around this process; nothing of the guest runs yet. Returns the
+/// walls that stand, too.
+pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<(Kernel, Vec<Wall>), Outcome> {
     spec.validate_with(spec.runs()).map_err(|error| failed(StartFailureKind::Spec, &error))?;
+    let spec = &jail::resolved(spec.clone());
     let config =
         KvmConfig { interrupting_signals: signals, ..KvmConfig::new(page_multiple(spec.memory_bytes)) };
+    let config = config.opened().map_err(|error| host_failed(&error))?;
+    // What follows sees of the host what was granted. A VM comes later: the host's kernel may give it a thread of this
+    // process, and only a process with one thread can enter a user namespace.
+    let jail = Jail::enter(spec).map_err(|error| failed(StartFailureKind::Policy, &error))?;
     let platform = KvmPlatform::new(config).map_err(|error| host_failed(&error))?;
     let trace: Option<Box<dyn FnMut(&str)>> = match spec.syscall_trace {
         SyscallTrace::Off => None,
@@ -46,7 +53,8 @@ pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<Kernel, Outcome> {
         RootError::Source { .. } | RootError::Target { .. } => failed(StartFailureKind::Mount, &error),
         _ => failed(StartFailureKind::Image, &error),
     })?;
-    Ok(kernel)
+    let walls = jail.lock().map_err(|error| failed(StartFailureKind::Policy, &error))?;
+    Ok((kernel, walls))
 }
 
 /// Starts the program of the spec; the sandbox ends with it.

@@ -1,6 +1,10 @@
-//! Calls to the host that no wrapper offers safely: forking this process, and signals for a socket's input.
+//! Calls to the host that no wrapper offers safely: forking this process, signals for a socket's input, and
+//! attributes of mounts.
 
-#![expect(unsafe_code, reason = "clone3 and fcntl of signal-driven I/O; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "clone, fcntl of signal-driven I/O, mount_setattr; each block says why it is sound"
+)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,14 +24,13 @@ pub enum Side {
 /// Must be called while no other thread of this process holds a lock. A vmm has at most one more thread, which runs the
 /// virtual CPU and takes none.
 pub fn fork_sibling() -> io::Result<Side> {
-    // SAFETY: zeros are valid for this plain structure: no flags, no stack of its own, nothing to write back.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = libc::CLONE_PARENT as u64;
-    // With CLONE_PARENT the exit signal must be 0: it is the one that this process has (clone(2)).
+    // Not clone3: a filter of system calls can not look at its flags. With CLONE_PARENT the exit signal is
+    // the one that this process has (clone(2)); the stack is this one's, and nothing is written back.
+    let flags = libc::c_long::from(libc::CLONE_PARENT);
     // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork(2). No
     // lock is held by anybody who is not there in the child, as the caller says; glibc keeps no state per
     // process that is used here (its cached thread id serves only pthread_kill and the like).
-    let answer = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let answer = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match answer {
         0 => Ok(Side::Fork),
         1.. => Ok(Side::Original),
@@ -46,6 +49,34 @@ pub fn signal_on_input(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: as above. Every other status flag stays off: the socket blocks, and calls say where they must not.
     let set_flags = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC) };
     if set_flags < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets attributes (MOUNT_ATTR_* of mount_setattr(2)) of a mount and of all that are mounted in it, and cuts them off from
+/// what happens to the mounts that they are copies of.
+pub fn restrict_mounts(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    mount_setattr(mount, libc::AT_RECURSIVE, attributes)
+}
+
+/// Sets attributes of one mount, as [`restrict_mounts`] does.
+pub fn restrict_mount(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    mount_setattr(mount, 0, attributes)
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, flags: libc::c_int, attributes: u64) -> io::Result<()> {
+    let change =
+        libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    // SAFETY: the path is a string with an end, and the host reads as many bytes of `change` as it has.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | flags,
+            &raw const change,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Ends this process at once, without what runs at a usual exit: that touches pages, each of which would be copied first

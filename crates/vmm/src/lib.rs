@@ -13,6 +13,7 @@
 
 mod build;
 mod host;
+pub mod jail;
 mod report;
 mod server;
 mod streams;
@@ -22,7 +23,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use lg_control::{Event, FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, StartFailureKind, Stats};
+use lg_control::{
+    Event, FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, StartFailureKind, Stats, Wall,
+};
 use lg_kernel::Kernel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -45,7 +48,8 @@ fn run_counted(spec: &SandboxSpec, streams: Streams, stats: &mut Stats) -> Resul
     let start = Instant::now();
     raise_descriptor_limit();
     let mut events = HostEvents::new().map_err(|error| Outcome::Failed(describe(&error)))?;
-    let mut kernel = build::build(spec, events.signals())?;
+    let (mut kernel, walls) = build::build(spec, events.signals())?;
+    stats.walls = walls;
     build::start(&mut kernel, spec, streams)?;
     stats.spawn_ns = nanoseconds(start);
     let running = Instant::now();
@@ -96,7 +100,8 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
     };
     let mut server = Server::new(control, inbox)?;
     match start_served(&spec, descriptors) {
-        Ok(mut kernel) => {
+        Ok((mut kernel, walls)) => {
+            server.jailed(walls);
             server.ready(nanoseconds(start));
             let end = kernel.run(&mut server);
             let outcome = end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome);
@@ -124,15 +129,15 @@ pub fn serve_stdin() -> Result<(), ServeError> {
     serve(give_up().map_err(ServeError::Stdin)?.into())
 }
 
-fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<Kernel, Outcome> {
-    let mut kernel = build::build(spec, vec![INPUT_SIGNAL])?;
+fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<(Kernel, Vec<Wall>), Outcome> {
+    let (mut kernel, walls) = build::build(spec, vec![INPUT_SIGNAL])?;
     if spec.runs() == Runs::Program {
         let streams: Streams = descriptors
             .try_into()
             .map_err(|_| Outcome::Failed("the program's three streams did not come along".to_owned()))?;
         build::start(&mut kernel, spec, streams)?;
     }
-    Ok(kernel)
+    Ok((kernel, walls))
 }
 
 /// Lets this process open as many files as it may: the views of host directories keep descriptors.

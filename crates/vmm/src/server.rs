@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use lg_control::{
     Call, Event, Fault, FaultKind, ForkSpec, FrameError, Inbox, Outcome, Reply, Report, Request, SignalScope,
-    Stats, Waiting, encode_into, send_with_descriptors,
+    Stats, Waiting, Wall, encode_into, send_with_descriptors,
 };
 use lg_kernel::operator::{Depth, Parents};
 use lg_kernel::task::{Interest, Tid};
@@ -107,6 +107,11 @@ impl Server {
             stats: Stats::default(),
             running_since: Instant::now(),
         })
+    }
+
+    /// Notes which walls stand. Forks have the same.
+    pub fn jailed(&mut self, walls: Vec<Wall>) {
+        self.stats.walls = walls;
     }
 
     /// Says that the sandbox is there.
@@ -412,7 +417,7 @@ impl Server {
         self.mode = Mode::Running;
         self.open = true;
         self.broken = None;
-        self.stats = Stats::default();
+        self.stats = Stats { walls: std::mem::take(&mut self.stats.walls), ..Stats::default() };
         let _ = rustix::thread::set_name(c"lg-vmm");
     }
 

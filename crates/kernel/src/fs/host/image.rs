@@ -161,6 +161,30 @@ impl Image {
     }
 }
 
+/// The absolute paths of the host that [`Image::Host`] shows, as far as they are there: what a process must be able to
+/// reach to make that image. Symbolic links among them are to be seen as such.
+pub fn host_paths() -> Vec<PathBuf> {
+    let root = HostPath::new("/");
+    let mut paths: Vec<PathBuf> = WHOLE.iter().chain(PROGRAMS).map(|name| root.join(name)).collect();
+    for entry in ETC {
+        let path = root.join("etc").join(entry);
+        let Some(start) = entry.strip_suffix('*') else {
+            paths.push(path);
+            continue;
+        };
+        let (dir, start) = start.rsplit_once('/').unwrap_or(("", start));
+        let dir = root.join("etc").join(dir);
+        let names = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        paths.extend(
+            names
+                .filter(|name| name.as_encoded_bytes().starts_with(start.as_bytes()))
+                .map(|name| dir.join(name)),
+        );
+    }
+    paths.retain(|path| path.symlink_metadata().is_ok());
+    paths
+}
+
 fn open_tree(path: &HostPath, audience: Audience) -> Result<Rc<HostTree>, ImageError> {
     match open_root(path) {
         Ok(root) => Ok(HostTree::new(root, audience)),

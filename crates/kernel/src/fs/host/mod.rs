@@ -6,7 +6,7 @@ mod own_files;
 mod tree;
 
 pub use fds::FdCache;
-pub use image::{Image, ImageError, populate};
+pub use image::{Image, ImageError, host_paths, populate};
 pub use own_files::OwnFiles;
 pub use tree::{
     AllowList, Audience, HostTree, LowerDir, LowerEntry, LowerFile, LowerStat, open_root, read_host_dir,
