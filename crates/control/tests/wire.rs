@@ -79,6 +79,7 @@ prop_compose! {
         (peak_memory_bytes, page_table_bytes, processes_created, polled_syscalls) in any::<(u64, u64, u64, u64)>(),
         (cpu_time_ns, spawn_ns, wall_ns, cleanup_ns) in any::<(u64, u64, u64, u64)>(),
         (peak_processes, peak_open_files, peak_file_bytes, output_bytes) in any::<(u64, u64, u64, u64)>(),
+        walls in proptest::sample::subsequence(Wall::ALL.to_vec(), 0..=Wall::ALL.len()),
     ) -> Stats {
         Stats {
             exits: Exits { syscalls, page_faults, exceptions, interrupts },
@@ -86,7 +87,7 @@ prop_compose! {
             syscalls: calls.into_iter().map(|(name, count, errors)| SyscallCount { name, count, errors }).collect(),
             peak_processes, peak_open_files, peak_file_bytes, output_bytes,
             unsupported_syscalls, peak_memory_bytes, page_table_bytes, processes_created,
-            cpu_time_ns, spawn_ns, wall_ns, cleanup_ns,
+            cpu_time_ns, spawn_ns, wall_ns, cleanup_ns, walls,
         }
     }
 }
@@ -434,10 +435,10 @@ fn a_message_that_is_too_long_leaves_what_was_encoded_before() {
 }
 
 #[test]
-fn the_bytes_of_a_frame_are_those_of_version_four() {
+fn the_bytes_of_a_frame_are_those_of_version_five() {
     // A golden frame: when this changes, `VERSION` must change too.
     let signal = Request::Signal { process: Some(300), signal: 15, scope: SignalScope::Group };
     let bytes = encode(&call(signal)).unwrap();
-    assert_eq!(bytes, b"LGc\x01\x04\x00\x01\x00\x07\x00\x00\x00\x07\x06\x01\xac\x02\x0f\x01");
-    assert_eq!(encode(&start(SandboxSpec::new(["true"]))).unwrap().len(), 178);
+    assert_eq!(bytes, b"LGc\x01\x05\x00\x01\x00\x07\x00\x00\x00\x07\x06\x01\xac\x02\x0f\x01");
+    assert_eq!(encode(&start(SandboxSpec::new(["true"]))).unwrap().len(), 179);
 }

@@ -14,6 +14,10 @@ use super::grants::Grants;
 /// The newest set of rights that is asked for; an older host enforces what it knows.
 const RIGHTS: ABI = ABI::V6;
 
+/// A directory that is granted in part: the image `host` lists it and shows what may be seen. In a root of the vmm's own it
+/// holds nothing else.
+const LISTED: [&str; 1] = ["/etc"];
+
 /// Restricts this process to what was granted. Says whether the host enforces any of it.
 pub fn restrict(grants: &Grants) -> Result<bool, JailError> {
     let status = enforce(grants)
@@ -33,6 +37,7 @@ fn enforce(grants: &Grants) -> Result<RulesetStatus, RulesetError> {
         .create()?
         .add_rules(path_beneath_rules(paths(Access::ReadOnly), read))?
         .add_rules(path_beneath_rules(paths(Access::ReadWrite), write))?
+        .add_rules(path_beneath_rules(LISTED, AccessFs::ReadDir))?
         .restrict_self()?;
     Ok(status.ruleset)
 }
