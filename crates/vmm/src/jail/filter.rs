@@ -101,7 +101,7 @@ mod tests {
             "another program" => drop(std::process::Command::new("/bin/true").status()),
             "another's end" => {
                 // Signal 0 does nothing but ask.
-                drop(rustix::process::test_kill_process(rustix::process::getpid()));
+                let _ = rustix::process::test_kill_process(rustix::process::getpid());
             }
             "another name for a file" => drop(std::fs::rename("/nonexistent/a", "/nonexistent/b")),
             case => panic!("{case}"),
