@@ -18,7 +18,9 @@ use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
     ("bad_input_io", |r| run(r, tables::IO)),
+    ("bad_input_files", |r| run(r, tables::FILES)),
     ("bad_input_names", |r| run(r, tables::NAMES)),
+    ("bad_input_attributes", |r| run(r, tables::ATTRIBUTES)),
     ("bad_input_memory", |r| run(r, tables::MEMORY)),
     ("bad_input_events", |r| run(r, tables::EVENTS)),
     ("bad_input_sockets", |r| run(r, tables::SOCKETS)),
@@ -30,7 +32,9 @@ pub const CHECKS: &[Check] = &[
 /// Prints the numbers of the calls that get bad input, and the names of those that are left out.
 pub fn print_calls() {
     use tables::*;
-    for call in [IO, NAMES, MEMORY, EVENTS, SOCKETS, PROCESSES, TIME, IPC].into_iter().flatten() {
+    for call in
+        [IO, FILES, NAMES, ATTRIBUTES, MEMORY, EVENTS, SOCKETS, PROCESSES, TIME, IPC].into_iter().flatten()
+    {
         println!("{}", call.number);
     }
     tables::LEFT_OUT.iter().flat_map(|(names, _)| *names).for_each(|name| println!("{name}"));

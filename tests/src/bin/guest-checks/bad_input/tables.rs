@@ -41,6 +41,9 @@ pub const IO: Group = calls! {
     dup3 SYS_dup3 [Fd(FILE), Fixed(160), Flags(0, O_CLOEXEC as u64)];
     pipe SYS_pipe [Out];
     pipe2 SYS_pipe2 [Out, Flags(0, (O_CLOEXEC | O_NONBLOCK | O_DIRECT | O_EXCL) as u64)];
+};
+
+pub const FILES: Group = calls! {
     sendfile SYS_sendfile [Fd(OTHER), Fd(FILE), In(Words(&[0])), Len(16)];
     copy_file_range SYS_copy_file_range [Fd(FILE), NULL, Fd(OTHER), NULL, Len(16), Flags(0, 0)];
     splice SYS_splice [Fd(FILE), NULL, Fd(WRITE_END), NULL, Fixed(16), Flags(0, 15)];
@@ -105,6 +108,9 @@ pub const NAMES: Group = calls! {
     chown SYS_chown [Path("f"), Fixed(ALL), Fixed(ALL)];
     lchown SYS_lchown [Path("f"), Fixed(ALL), Fixed(ALL)];
     fchownat SYS_fchownat [Fd(DIRECTORY), Path("f"), Fixed(ALL), Fixed(ALL), Flags(0, 0x1100)];
+};
+
+pub const ATTRIBUTES: Group = calls! {
     utime SYS_utime [Path("f"), In(Words(&[1, 1]))];
     utimes SYS_utimes [Path("f"), In(Words(&[1, 1, 1, 1]))];
     futimesat SYS_futimesat [Fd(DIRECTORY), Path("f"), In(Words(&[1, 1, 1, 1]))];
@@ -208,8 +214,8 @@ pub const PROCESSES: Group = calls! {
     uname SYS_uname [Out];
     sysinfo SYS_sysinfo [Out];
     getrlimit SYS_getrlimit [Num(7), Out];
-    setrlimit SYS_setrlimit [Num(4), In(Words(&[0, 0]))];
-    prlimit64 SYS_prlimit64 [Fixed(0), Num(4), In(Words(&[0, 0])), Out];
+    setrlimit SYS_setrlimit [Num(4), In(Words(&[u64::MAX; 2]))];
+    prlimit64 SYS_prlimit64 [Fixed(0), Num(4), In(Words(&[u64::MAX; 2])), Out];
     getrusage SYS_getrusage [Num(0), Out];
     times SYS_times [Out];
     getgroups SYS_getgroups [Fixed(0), Out];
@@ -312,7 +318,7 @@ pub const LEFT_OUT: &[(&[&str], &str)] = &[
     ),
     (&["sethostname", "clock_settime", "sync"], "changes the machine"),
     (
-        &["brk", "pkey_alloc", "set_mempolicy_home_node", "umask", "alarm", "restart_syscall"],
+        &["brk", "pkey_alloc", "msgget", "set_mempolicy_home_node", "umask", "alarm", "restart_syscall"],
         "has no bad input",
     ),
     (&["getpid", "getppid", "gettid", "getpgrp", "setsid", "sched_yield", "munlockall"], "has no arguments"),
