@@ -99,6 +99,9 @@ std::arch::global_asm!(
     // Leaves.
     "8: mov rax, [rip + lg_mailbox_stub + {page} + 0]",
     "mov rcx, [rip + lg_mailbox_stub + {page} + 16]",
+    ".globl lg_mailbox_stub_leaves",
+    ".hidden lg_mailbox_stub_leaves",
+    "lg_mailbox_stub_leaves:",
     "9: jmp lg_mailbox_stub - {offset}",
     "3: jne 8b",
     ".globl lg_mailbox_stub_restores",
@@ -144,6 +147,7 @@ std::arch::global_asm!(
 unsafe extern "C" {
     static lg_mailbox_stub: u8;
     static lg_mailbox_stub_posts: u8;
+    static lg_mailbox_stub_leaves: u8;
     static lg_mailbox_stub_restores: u8;
     static lg_mailbox_stub_end: u8;
 }
@@ -151,7 +155,7 @@ unsafe extern "C" {
 /// Where in the stub user code was stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Within {
-    /// Its registers are still the thread's, and the call is about to be made.
+    /// Its registers are the thread's, and the call is about to be made: on the way in, or on the way to the `out`.
     Before,
     /// The registers are in the mailbox.
     Waiting,
@@ -161,9 +165,10 @@ pub enum Within {
 
 /// Tells where in the stub `rip` is.
 pub fn within(rip: u64) -> Option<Within> {
-    let (start, posts, restores, end) = (
+    let (start, posts, leaves, restores, end) = (
         &raw const lg_mailbox_stub,
         &raw const lg_mailbox_stub_posts,
+        &raw const lg_mailbox_stub_leaves,
         &raw const lg_mailbox_stub_restores,
         &raw const lg_mailbox_stub_end,
     );
@@ -171,6 +176,8 @@ pub fn within(rip: u64) -> Option<Within> {
     let of = |label: *const u8| (label.addr() - start.addr()) as u64;
     match offset {
         _ if offset <= of(posts) => Some(Within::Before),
+        // Whoever finds the mailbox closed comes here directly: what is in it is of a call long ago.
+        _ if offset == of(leaves) => Some(Within::Before),
         _ if offset < of(restores) => Some(Within::Waiting),
         _ if offset < of(end) => Some(Within::Returning),
         _ => None,
@@ -278,4 +285,23 @@ pub fn can_return(regs: &Regs) -> bool {
     regs.rcx == regs.rip
         && regs.r11 == regs.rflags
         && regs.rflags & u64::from(FLAGS_TO_LEAVE_WITH | 1 << 16) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_registers_are_is_known_at_each_part_of_the_stub() {
+        let start = &raw const lg_mailbox_stub;
+        let at =
+            |label: *const u8, past: u64| within(MAILBOX_STUB + (label.addr() - start.addr()) as u64 + past);
+        assert_eq!(within(MAILBOX_STUB - 1), None);
+        assert_eq!(at(&raw const lg_mailbox_stub, 0), Some(Within::Before));
+        assert_eq!(at(&raw const lg_mailbox_stub_posts, 0), Some(Within::Before));
+        assert_eq!(at(&raw const lg_mailbox_stub_posts, 1), Some(Within::Waiting));
+        assert_eq!(at(&raw const lg_mailbox_stub_leaves, 0), Some(Within::Before));
+        assert_eq!(at(&raw const lg_mailbox_stub_restores, 0), Some(Within::Returning));
+        assert_eq!(at(&raw const lg_mailbox_stub_end, 0), None);
+    }
 }
