@@ -173,6 +173,7 @@ struct Run {
     most_mib: u64,
 }
 
+#[allow(clippy::zombie_processes, reason = "it is waited for by another call, which tells what it used")]
 fn run(command: &mut Command) -> Run {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.expect("luminaguard can be started");

@@ -12,7 +12,7 @@ use lg_runtime::Sandbox;
 
 /// How many forks live at one time, and how many times that there are.
 const ALIVE: usize = 12;
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 12;
 
 fn main() -> std::process::ExitCode {
     common::main(trials![no_fork_sees_what_another_wrote])

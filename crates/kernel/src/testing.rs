@@ -75,7 +75,7 @@ impl Sandbox {
         };
         let main = kernel.launch(fds, program).unwrap();
         kernel.end_with(main);
-        Sandbox { kernel, main, script, tsc, deadline_ns, image: image }
+        Sandbox { kernel, main, script, tsc, deadline_ns, image }
     }
 
     /// Makes a system call of the first process. It must not sleep.

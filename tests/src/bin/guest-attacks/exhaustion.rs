@@ -441,7 +441,10 @@ fn lengths() -> Verdict {
             sys!(SYS_setsockopt, null, SOL_SOCKET, SO_RCVBUF, at, length).or(Err(Errno::EINVAL)),
             sys!(SYS_semtimedop, 0, at, length, 0).or(Err(Errno::EINVAL)),
         ] {
-            answers.push(must_fail_with(answer, &refused)?);
+            // Where only the lower half of a length counts it may be 0, and that is no more than nothing.
+            if answer != Ok(0) {
+                answers.push(must_fail_with(answer, &refused)?);
+            }
         }
         // These take as much as is there, or fail.
         let _ = sys!(SYS_getrandom, at, length, 0);
