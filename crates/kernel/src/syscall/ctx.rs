@@ -73,6 +73,13 @@ impl Ctx<'_> {
         self.task().fds.borrow().get(fd)
     }
 
+    /// Returns the open file of a descriptor that is more than a place (O_PATH).
+    ///
+    /// Errors: EBADF.
+    pub fn open_fd(&self, fd: u64) -> Result<Rc<FileDescription>, Errno> {
+        self.fd(fd).and_then(|file| if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) })
+    }
+
     /// Returns the access to the caller's memory.
     pub fn user(&self) -> UserMemory {
         UserMemory::new(&self.task().mm)

@@ -19,7 +19,7 @@ use crate::fs::eventfd::{EventFd, Taking};
 use crate::fs::timerfd::{Setting, TimerFd, as_timer};
 use crate::mm::Span;
 use crate::task::{SysResult, Wait};
-use crate::vfs::{File, FileDescription, Readiness};
+use crate::vfs::{File, Readiness};
 
 /// The most events that one call may ask for (EP_MAX_EVENTS). It is given no more than an instance watches.
 const MAX_EVENTS: usize = i32::MAX as usize / size_of::<EpollEvent>();
@@ -41,11 +41,6 @@ fn deadline_from_ms(ctx: &mut Ctx<'_>, ms: u64) -> Option<u64> {
     Some(ctx.deadline_after(ms * 1_000_000))
 }
 
-/// Returns the open file of a descriptor that is more than a place (O_PATH).
-pub(super) fn open_fd(ctx: &Ctx<'_>, fd: u64) -> Result<Rc<FileDescription>, Errno> {
-    ctx.fd(fd).and_then(|file| if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) })
-}
-
 pub(super) fn sys_epoll_create(ctx: &mut Ctx<'_>, [size, ..]: [u64; 6]) -> SysResult {
     if size as i32 <= 0 {
         return Err(Errno::EINVAL.into());
@@ -62,8 +57,8 @@ pub(super) fn sys_epoll_create1(ctx: &mut Ctx<'_>, [flags, ..]: [u64; 6]) -> Sys
 pub(super) fn sys_epoll_ctl(ctx: &mut Ctx<'_>, [epfd, operation, fd, event, ..]: [u64; 6]) -> SysResult {
     let wanted: Option<EpollEvent> =
         if operation as u32 == EPOLL_CTL_DEL { None } else { Some(ctx.copy_in(event)?) };
-    let instance = open_fd(ctx, epfd)?;
-    let watched = open_fd(ctx, fd)?;
+    let instance = ctx.open_fd(epfd)?;
+    let watched = ctx.open_fd(fd)?;
     if Rc::ptr_eq(&instance, &watched) {
         return Err(Errno::EINVAL.into());
     }
@@ -105,7 +100,7 @@ fn epoll_wait(ctx: &mut Ctx<'_>, epfd: u64, addr: u64, max: u64, deadline_ns: Op
     let max =
         usize::try_from(max as i32).ok().filter(|max| (1..=MAX_EVENTS).contains(max)).ok_or(Errno::EINVAL)?;
     check_spans(&[Span { addr, len: (max * size_of::<EpollEvent>()) as u64 }])?;
-    let instance = open_fd(ctx, epfd)?;
+    let instance = ctx.open_fd(epfd)?;
     let epoll = as_epoll(&instance.file)?;
     let events = epoll.take_events(&ctx.fs(), max);
     if events.is_empty() {
@@ -147,7 +142,7 @@ pub(super) fn sys_timerfd_create(ctx: &mut Ctx<'_>, [clock, flags, ..]: [u64; 6]
 pub(super) fn sys_timerfd_settime(ctx: &mut Ctx<'_>, [fd, flags, new, old, ..]: [u64; 6]) -> SysResult {
     let spec: Itimerspec = ctx.copy_in(new)?;
     let flags = check_flags(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)?;
-    let description = open_fd(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     let timer = as_timer(&description.file)?;
     let value_ns = spec.value.to_ns().ok_or(Errno::EINVAL)?;
     let interval_ns = spec.interval.to_ns().ok_or(Errno::EINVAL)?;
@@ -167,7 +162,7 @@ pub(super) fn sys_timerfd_settime(ctx: &mut Ctx<'_>, [fd, flags, new, old, ..]: 
 }
 
 pub(super) fn sys_timerfd_gettime(ctx: &mut Ctx<'_>, [fd, to, ..]: [u64; 6]) -> SysResult {
-    let description = open_fd(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     let timer = as_timer(&description.file)?;
     let remaining = timer.remaining(ctx.fs().monotonic_ns);
     ctx.copy_out(to, &to_itimerspec(remaining))?;

@@ -6,7 +6,6 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Flock};
 
 use super::Ctx;
-use super::event::open_fd;
 use super::stat::check_file_limit;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
@@ -270,10 +269,7 @@ fn set_lock(ctx: &Ctx<'_>, description: &FileDescription, command: u32, addr: u6
 }
 
 pub(super) fn sys_flock(ctx: &mut Ctx<'_>, [fd, operation, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     let kind = match operation as u32 & !linux::LOCK_NB {
         linux::LOCK_SH => Some(LockKind::Shared),
         linux::LOCK_EX => Some(LockKind::Exclusive),
@@ -291,10 +287,7 @@ pub(super) fn sys_flock(ctx: &mut Ctx<'_>, [fd, operation, ..]: [u64; 6]) -> Sys
 
 pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> SysResult {
     use lg_abi::raw::ioctl;
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     match request as u32 {
         ioctl::FIOCLEX => ctx.fds().borrow_mut().set_on_exec(fd, OnExec::Close)?,
         ioctl::FIONCLEX => ctx.fds().borrow_mut().set_on_exec(fd, OnExec::Keep)?,
@@ -334,10 +327,7 @@ pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> 
 }
 
 pub(super) fn sys_fsync(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     if !description.file.has_position() {
         return Err(Errno::EINVAL.into());
     }
@@ -355,7 +345,7 @@ pub(super) fn sys_sync(_ctx: &mut Ctx<'_>, _args: [u64; 6]) -> SysResult {
 }
 
 pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
-    open_fd(ctx, fd)?;
+    ctx.open_fd(fd)?;
     Ok(0)
 }
 
@@ -363,7 +353,7 @@ pub(super) fn sys_syncfs(ctx: &mut Ctx<'_>, [fd, ..]: [u64; 6]) -> SysResult {
 const SYNC_FILE_RANGE_FLAGS: u32 = 7;
 
 pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, offset, len, flags, ..]: [u64; 6]) -> SysResult {
-    let description = open_fd(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     let (offset, len) = (offset as i64, len as i64);
     let is_range = offset >= 0 && offset.checked_add(len).is_some_and(|end| end >= offset);
     if flags as u32 & !SYNC_FILE_RANGE_FLAGS != 0 || !is_range {
@@ -373,7 +363,7 @@ pub(super) fn sys_sync_file_range(ctx: &mut Ctx<'_>, [fd, offset, len, flags, ..
 }
 
 pub(super) fn sys_fadvise64(ctx: &mut Ctx<'_>, [fd, _, len, advice, ..]: [u64; 6]) -> SysResult {
-    let description = open_fd(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     if file_type(ctx, &description)? == linux::S_IFIFO {
         return Err(Errno::ESPIPE.into());
     }
@@ -390,7 +380,7 @@ pub(super) fn sys_readahead(ctx: &mut Ctx<'_>, [fd, _, len, ..]: [u64; 6]) -> Sy
 }
 
 /// Returns what kind of file one is, S_IFREG and the like; 0 for those that stand for events.
-fn file_type(ctx: &Ctx<'_>, description: &FileDescription) -> Result<u32, Errno> {
+pub(super) fn file_type(ctx: &Ctx<'_>, description: &FileDescription) -> Result<u32, Errno> {
     Ok(description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT)
 }
 

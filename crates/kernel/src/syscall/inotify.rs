@@ -1,7 +1,5 @@
 //! Watching files: inotify_init(2), inotify_add_watch(2), inotify_rm_watch(2).
 
-use std::rc::Rc;
-
 use lg_abi::Errno;
 use lg_abi::raw::general as linux;
 
@@ -12,7 +10,6 @@ use super::path::resolve_at;
 use crate::fs::anon::new_anon;
 use crate::fs::inotify::{Inotify, as_inotify};
 use crate::task::SysResult;
-use crate::vfs::FileDescription;
 use crate::vfs::permission::{Access, check_access};
 
 /// All bits that the mask of a watch may have.
@@ -41,16 +38,12 @@ pub(super) fn sys_inotify_init1(ctx: &mut Ctx<'_>, [flags, ..]: [u64; 6]) -> Sys
     install(ctx, description, flags)
 }
 
-fn instance(ctx: &Ctx<'_>, fd: u64) -> Result<Rc<FileDescription>, Errno> {
-    ctx.fd(fd).and_then(|file| if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) })
-}
-
 pub(super) fn sys_inotify_add_watch(ctx: &mut Ctx<'_>, [fd, path, mask, ..]: [u64; 6]) -> SysResult {
     let mask = mask as u32;
     if mask & !KNOWN != 0 || mask & KNOWN == 0 {
         return Err(Errno::EINVAL.into());
     }
-    let description = instance(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     if mask & linux::IN_MASK_ADD != 0 && mask & linux::IN_MASK_CREATE != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -67,7 +60,7 @@ pub(super) fn sys_inotify_add_watch(ctx: &mut Ctx<'_>, [fd, path, mask, ..]: [u6
 }
 
 pub(super) fn sys_inotify_rm_watch(ctx: &mut Ctx<'_>, [fd, wd, ..]: [u64; 6]) -> SysResult {
-    let description = instance(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     as_inotify(&description.file)?.remove(wd as i32)?;
     Ok(0)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Iovec, Signal};
 
-use super::event::open_fd;
+use super::fd::file_type;
 use super::socket::OpenSocket;
 use super::{Ctx, message, signalfd};
 use crate::fs::pipe::as_pipe;
@@ -55,36 +55,36 @@ pub(super) fn sys_pwrite64(ctx: &mut Ctx<'_>, [fd, buf, len, offset, ..]: [u64; 
 }
 
 pub(super) fn sys_readv(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
-    read_vectored(ctx, fd, vectors, count, Position::Current)
+    let spans = transfer(ctx, fd, (vectors, count), Position::Current, 0)?;
+    read(ctx, fd, &spans, Position::Current)
 }
 
 pub(super) fn sys_writev(ctx: &mut Ctx<'_>, [fd, vectors, count, ..]: [u64; 6]) -> SysResult {
-    write_vectored(ctx, fd, vectors, count, Position::Current)
+    let spans = transfer(ctx, fd, (vectors, count), Position::Current, 0)?;
+    write(ctx, fd, &spans, Position::Current)
 }
 
 pub(super) fn sys_preadv(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
     let position = position(offset)?;
-    read_vectored(ctx, fd, vectors, count, position)
+    let spans = transfer(ctx, fd, (vectors, count), position, 0)?;
+    read(ctx, fd, &spans, position)
 }
 
 pub(super) fn sys_pwritev(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, ..]: [u64; 6]) -> SysResult {
     let position = position(offset)?;
-    write_vectored(ctx, fd, vectors, count, position)
+    let spans = transfer(ctx, fd, (vectors, count), position, 0)?;
+    write(ctx, fd, &spans, position)
 }
 
 pub(super) fn sys_preadv2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
     let position = optional_position(offset)?;
-    check_position(ctx.fd(fd)?.as_ref(), position)?;
-    let spans = read_vectors(ctx, vectors, count)?;
-    check_transfer_flags(flags)?;
+    let spans = transfer(ctx, fd, (vectors, count), position, flags)?;
     read(ctx, fd, &spans, position)
 }
 
 pub(super) fn sys_pwritev2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
     let position = optional_position(offset)?;
-    check_position(ctx.fd(fd)?.as_ref(), position)?;
-    let spans = read_vectors(ctx, vectors, count)?;
-    check_transfer_flags(flags)?;
+    let spans = transfer(ctx, fd, (vectors, count), position, flags)?;
     write(ctx, fd, &spans, position)
 }
 
@@ -107,25 +107,22 @@ pub(super) fn check_spans(spans: &[Span]) -> Result<(), Errno> {
     if spans.iter().all(|span| is_user(span.addr, span.len)) { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-fn read_vectored(ctx: &mut Ctx<'_>, fd: u64, vectors: u64, count: u64, position: Position) -> SysResult {
+/// Returns the buffers of a vectored call, whose arguments are checked in the order in which Linux does.
+fn transfer(
+    ctx: &Ctx<'_>,
+    fd: u64,
+    (vectors, count): (u64, u64),
+    position: Position,
+    flags: u64,
+) -> Result<Vec<Span>, Errno> {
     check_position(ctx.fd(fd)?.as_ref(), position)?;
     let spans = read_vectors(ctx, vectors, count)?;
-    read(ctx, fd, &spans, position)
-}
-
-fn write_vectored(ctx: &mut Ctx<'_>, fd: u64, vectors: u64, count: u64, position: Position) -> SysResult {
-    check_position(ctx.fd(fd)?.as_ref(), position)?;
-    let spans = read_vectors(ctx, vectors, count)?;
-    write(ctx, fd, &spans, position)
+    // RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here; there are no others.
+    if flags as u32 & !7 != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(spans) }
 }
 
 fn position(offset: u64) -> Result<Position, Errno> {
     if (offset as i64) < 0 { Err(Errno::EINVAL) } else { Ok(Position::At(offset)) }
-}
-
-/// RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here; there are no others.
-fn check_transfer_flags(flags: u64) -> Result<(), Errno> {
-    if flags as u32 & !7 != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 fn optional_position(offset: u64) -> Result<Position, Errno> {
@@ -398,7 +395,7 @@ struct End {
 
 impl End {
     fn new(ctx: &Ctx<'_>, fd: u64, offset_addr: u64) -> Result<End, Errno> {
-        let description = open_fd(ctx, fd)?;
+        let description = ctx.open_fd(fd)?;
         let offset = if offset_addr == 0 { None } else { Some((offset_addr, ctx.copy_in(offset_addr)?)) };
         if offset.is_some() && !description.file.has_position() {
             return Err(Errno::ESPIPE);
@@ -412,13 +409,8 @@ impl End {
     /// Says whether the file is of a kind that moves bytes inside the kernel: not a directory, nor one of those that
     /// stand for events, which have no type.
     fn can_splice(&self, ctx: &Ctx<'_>) -> bool {
-        let attr = self.description.inode().attr(&ctx.fs());
-        attr.is_ok_and(|attr| {
-            matches!(
-                attr.mode & linux::S_IFMT,
-                linux::S_IFREG | linux::S_IFIFO | linux::S_IFSOCK | linux::S_IFCHR
-            )
-        })
+        let moves = |kind| matches!(kind, linux::S_IFREG | linux::S_IFIFO | linux::S_IFSOCK | linux::S_IFCHR);
+        file_type(ctx, &self.description).is_ok_and(moves)
     }
 
     fn at(&self) -> u64 {
@@ -467,8 +459,7 @@ pub(super) fn sys_copy_file_range(
         return Err(Errno::EINVAL.into());
     }
     for end in [&from, &to] {
-        let mode = end.description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT;
-        match mode {
+        match file_type(ctx, &end.description)? {
             linux::S_IFREG => {}
             linux::S_IFDIR => return Err(Errno::EISDIR.into()),
             _ => return Err(Errno::EINVAL.into()),
@@ -574,10 +565,7 @@ fn copy_bytes(ctx: &mut Ctx<'_>, mut from: End, mut to: End, count: u64) -> SysR
 
 pub(super) fn sys_lseek(ctx: &mut Ctx<'_>, [fd, offset, whence, ..]: [u64; 6]) -> SysResult {
     use crate::vfs::Extent;
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     if whence as u32 > linux::SEEK_MAX {
         return Err(Errno::EINVAL.into());
     }

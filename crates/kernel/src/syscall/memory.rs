@@ -5,7 +5,6 @@ use lg_abi::raw::general as linux;
 use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
 
 use super::Ctx;
-use super::event::open_fd;
 use super::lock::lock_limit;
 use crate::fs::memfs::seals;
 use crate::mm::{Backing, Growth, MemoryFault, Place, Placement, SharedPages, Vma, VmaFlags, whole_pages};
@@ -66,7 +65,7 @@ pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: 
     let backing = if has(linux::MAP_ANONYMOUS) {
         if shared { Backing::Shared(SharedPages::with_pages([])) } else { Backing::Anonymous }
     } else {
-        let description = open_fd(ctx, fd)?;
+        let description = ctx.open_fd(fd)?;
         UserRange::from_len(UserAddr(0), len).ok_or(Errno::ENOMEM)?;
         description.check_readable().map_err(|_| Errno::EACCES)?;
         let writable = description.check_writable().is_ok();

@@ -6,7 +6,6 @@ use lg_abi::raw::general as linux;
 use lg_abi::{Errno, OpenHow};
 
 use super::Ctx;
-use super::event::open_fd;
 use super::fd::install;
 use crate::task::{Stop, SysResult, WaitQueue};
 use crate::vfs::open::{Found, OpenRequest, find, open_path};
@@ -392,7 +391,7 @@ pub(super) fn sys_getdents64(ctx: &mut Ctx<'_>, args: [u64; 6]) -> SysResult {
 /// Lists a directory. Positions 0 and 1 are `.` and `..`; an inode's own cursors come two later.
 fn list(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6], layout: Layout) -> SysResult {
     const DOTS: u64 = 2;
-    let description = open_fd(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
     let cx = ctx.fs();
     let attr = description.inode().attr(&cx)?;
     if attr.mode & linux::S_IFMT != linux::S_IFDIR {

@@ -19,9 +19,9 @@ use crate::vfs::FileDescription;
 ///
 /// Errors: EBADF, also for descriptors of another kind.
 pub(super) fn pidfd_at(ctx: &Ctx<'_>, fd: u64) -> Result<(Rc<FileDescription>, Rc<PidFd>), Errno> {
-    let description = ctx.fd(fd)?;
+    let description = ctx.open_fd(fd)?;
     let pidfd = as_pidfd(&description.file).ok_or(Errno::EBADF)?;
-    if description.is_path_only() { Err(Errno::EBADF) } else { Ok((description, pidfd)) }
+    Ok((description, pidfd))
 }
 
 /// Returns the process that a descriptor stands for.

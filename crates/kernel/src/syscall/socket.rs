@@ -36,10 +36,7 @@ impl OpenSocket {
     ///
     /// Errors: EBADF, ENOTSOCK.
     pub fn of(ctx: &Ctx<'_>, fd: u64) -> Result<OpenSocket, Errno> {
-        let description = ctx.fd(fd)?;
-        if description.is_path_only() {
-            return Err(Errno::EBADF);
-        }
+        let description = ctx.open_fd(fd)?;
         let socket = as_socket(&description.file).ok_or(Errno::ENOTSOCK)?;
         Ok(OpenSocket { description, socket })
     }

@@ -85,10 +85,7 @@ pub(super) fn sys_chmod(ctx: &mut Ctx<'_>, [path, mode, ..]: [u64; 6]) -> SysRes
 }
 
 pub(super) fn sys_fchmod(ctx: &mut Ctx<'_>, [fd, mode, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     ops::chmod(&ctx.fs(), &description.path, mode as u32)?;
     Ok(0)
 }
@@ -122,10 +119,7 @@ pub(super) fn sys_lchown(ctx: &mut Ctx<'_>, [path, uid, gid, ..]: [u64; 6]) -> S
 }
 
 pub(super) fn sys_fchown(ctx: &mut Ctx<'_>, [fd, uid, gid, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     ops::chown(&ctx.fs(), &description.path, id(uid), id(gid))?;
     Ok(0)
 }
@@ -225,10 +219,7 @@ pub(super) fn sys_truncate(ctx: &mut Ctx<'_>, [path, len, ..]: [u64; 6]) -> SysR
 
 pub(super) fn sys_ftruncate(ctx: &mut Ctx<'_>, [fd, len, ..]: [u64; 6]) -> SysResult {
     let len = check_length(len)?;
-    let description = ctx.fd(fd)?;
-    if description.is_path_only() {
-        return Err(Errno::EBADF.into());
-    }
+    let description = ctx.open_fd(fd)?;
     let mode = description.inode().attr(&ctx.fs())?.mode & linux::S_IFMT;
     if description.check_writable().is_err() || mode != linux::S_IFREG {
         return Err(Errno::EINVAL.into());

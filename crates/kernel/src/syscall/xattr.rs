@@ -23,10 +23,7 @@ fn target(ctx: &Ctx<'_>, by: By, at: u64) -> Result<Path, Errno> {
     match by {
         By::Path => resolve_at(ctx, cwd, at, 0),
         By::PathNoFollow => resolve_at(ctx, cwd, at, u64::from(linux::AT_SYMLINK_NOFOLLOW)),
-        By::Fd => {
-            let description = ctx.fd(at)?;
-            if description.is_path_only() { Err(Errno::EBADF) } else { Ok(description.path.clone()) }
-        }
+        By::Fd => Ok(ctx.open_fd(at)?.path.clone()),
     }
 }
 
