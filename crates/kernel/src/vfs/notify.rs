@@ -110,8 +110,15 @@ impl Notify {
     }
 
     fn send(&self, inode: &Rc<dyn Inode>, notice: Notice<'_>) {
+        self.send_unless(inode, notice, 0);
+    }
+
+    /// Tells those who watch an inode, but for marks that have one of the bits of `unless`.
+    fn send_unless(&self, inode: &Rc<dyn Inode>, notice: Notice<'_>, unless: u32) {
         for mark in self.interested(inode, notice.mask) {
-            if let Some(watcher) = mark.watcher.upgrade() {
+            if mark.mask.get() & unless == 0
+                && let Some(watcher) = mark.watcher.upgrade()
+            {
                 watcher.notice(&mark, notice);
             }
         }
@@ -119,19 +126,12 @@ impl Notify {
 
     /// Tells those who watch the directory of a name, with the name, and then those who watch what it stands for.
     fn tell(&self, dentry: &Dentry, mask: u32, by: By) {
-        let hidden = by == By::File && dentry.is_deleted();
+        let unless = if by == By::File && dentry.is_deleted() { IN_EXCL_UNLINK } else { 0 };
         let name = dentry.name();
         let parent = dentry.parent();
         let of_parent = parent.iter().map(|parent| (parent.inode(), &*name));
         for (inode, name) in of_parent.chain([(dentry.inode(), [].as_slice())]) {
-            for mark in self.interested(inode, mask) {
-                if hidden && mark.mask.get() & IN_EXCL_UNLINK != 0 {
-                    continue;
-                }
-                if let Some(watcher) = mark.watcher.upgrade() {
-                    watcher.notice(&mark, Notice { mask, cookie: 0, name });
-                }
-            }
+            self.send_unless(inode, Notice { mask, cookie: 0, name }, unless);
         }
     }
 
