@@ -17,7 +17,7 @@ const RESIDENT_PAGES: u64 = 512;
 /// New areas of up to this many pages are made present at once.
 const PREFAULT_PAGES: u64 = 64;
 
-/// Sequential faults in anonymous memory map twice as much each time, up to this many pages.
+/// Sequential faults map twice as much each time, up to this many pages.
 const MAX_WINDOW_PAGES: u64 = 256;
 
 /// A store to a page that a fork shares copies this many, aligned to as many: what a process stores to soon after a
@@ -157,10 +157,7 @@ impl MemoryManager {
 
     /// Maps zeroed pages at `page` and around it: more after each fault that continues the one before.
     fn populate_anonymous(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
-        let window = match self.continued_window(page) {
-            Some(window) => window,
-            None => aligned_window(page, AROUND_PAGES),
-        };
+        let window = self.continued_window(page).unwrap_or(aligned_window(page, AROUND_PAGES));
         let window = window.intersect(area.range);
         let frame = self.frames.alloc().map_err(out_of_memory)?;
         self.install(page, frame, area.prot)?;

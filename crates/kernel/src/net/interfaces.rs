@@ -21,7 +21,7 @@ const NAME_ROOM: usize = 16;
 /// IFF_UP, IFF_LOOPBACK and IFF_RUNNING
 const FLAGS: u16 = 0x49;
 /// ARPHRD_LOOPBACK
-const HARDWARE: u16 = 772;
+pub const HARDWARE: u16 = 772;
 
 /// Requests (linux/sockios.h).
 const SIOCGIFNAME: u32 = 0x8910;

@@ -18,7 +18,7 @@ const LEVELS: [u32; 7] = [
     SOCKET,
     SOL_NETLINK,
     linux::IPPROTO_IP as u32,
-    linux::IPPROTO_TCP as u32,
+    TCP,
     linux::IPPROTO_UDP as u32,
     linux::IPPROTO_UDPLITE as u32,
     linux::IPPROTO_IPV6 as u32,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lg_abi::raw::net::{AF_INET, AF_INET6};
 
-use crate::net::interfaces::{INDEX, MTU, NAME, QUEUE_LEN};
+use crate::net::interfaces::{HARDWARE, INDEX, MTU, NAME, QUEUE_LEN};
 
 const V4: u8 = AF_INET as u8;
 const V6: u8 = AF_INET6 as u8;
@@ -16,8 +16,6 @@ pub struct Facts {
     pub attributes: Vec<(u16, Vec<u8>)>,
 }
 
-/// ARPHRD_LOOPBACK
-const HARDWARE: u16 = 772;
 /// IFF_UP, IFF_LOOPBACK, IFF_RUNNING and IFF_LOWER_UP
 const FLAGS: u32 = 0x1_0049;
 
