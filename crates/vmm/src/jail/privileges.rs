@@ -17,13 +17,13 @@ const LIMITS: [Resource; 2] = [Resource::Core, Resource::Memlock];
 
 /// Gives up all privileges.
 pub fn drop_all() -> Result<(), JailError> {
-    let failed = |doing: &'static str| move |error| JailError::new(Wall::Privileges, doing, error);
+    let failed = |doing: &'static str| move |error: io::Error| JailError::new(Wall::Privileges, doing, error);
     drop_capabilities().map_err(failed("drop capabilities"))?;
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     LIMITS
         .into_iter()
         .try_for_each(|resource| setrlimit(resource, none))
-        .map_err(|errno| JailError::new(Wall::Privileges, "lower resource limits", io::Error::from(errno)))?;
+        .map_err(|errno| failed("lower resource limits")(errno.into()))?;
     set_no_new_privs(true).map_err(|errno| failed("refuse new privileges")(errno.into()))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|errno| failed("forbid tracing")(errno.into()))
