@@ -1,28 +1,15 @@
 //! Forks of templates and of running sandboxes: what they share, and what each has for itself. Each test says loudly that it is
 //! skipped where there is no /dev/kvm.
 
-use std::path::Path;
+mod common;
+
 use std::time::Duration;
 
-use lg_runtime::{ForkOptions, Launcher, Sandbox, Template, TemplateSpec, WarmUp};
-
-/// Leaves the test where there is no KVM; runs it in an async runtime where there is.
-fn with_kvm(test: impl Future<Output = ()>) {
-    if !Path::new("/dev/kvm").exists() {
-        eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-        return;
-    }
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
-}
+use common::{launcher, with_kvm};
+use lg_runtime::{ForkOptions, Sandbox, Template, TemplateSpec, WarmUp};
 
 async fn template(spec: &TemplateSpec) -> Template {
-    let launcher = Launcher::new(env!("CARGO_BIN_EXE_luminaguard"), ["vmm"]);
-    Template::build(spec, &launcher).await.unwrap()
+    Template::build(spec, &launcher()).await.unwrap()
 }
 
 async fn python() -> Template {

@@ -1,37 +1,29 @@
 //! The jail around a vmm, as the host sees it: of sandboxes, templates and forks. Each test says loudly that it is skipped where
 //! there is no /dev/kvm, or where this user may not look.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use lg_runtime::{Access, Launcher, Sandbox, SandboxSpec, Template, TemplateSpec, Wall, WarmUp};
+use common::{launcher, with_kvm};
+use lg_runtime::{Access, Sandbox, SandboxSpec, Template, TemplateSpec, Wall, WarmUp};
 
 /// Leaves the test where there is no KVM, or where this user may not look at processes that are not dumpable.
 fn with_kvm_as_root(test: impl Future<Output = ()>) {
-    if !Path::new("/dev/kvm").exists() {
-        eprintln!("SKIPPED: there is no /dev/kvm on this machine");
-        return;
-    }
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         eprintln!("SKIPPED: only root may look at the processes of sandboxes");
         return;
     }
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+    with_kvm(test);
 }
 
 async fn template(
     change: impl FnOnce(SandboxSpec) -> SandboxSpec,
 ) -> Result<Template, lg_runtime::TemplateError> {
-    let launcher = Launcher::new(env!("CARGO_BIN_EXE_luminaguard"), ["vmm"]);
     let mut spec = TemplateSpec::new("jailed", WarmUp::Nothing);
     spec.sandbox = change(spec.sandbox);
-    Template::build(&spec, &launcher).await
+    Template::build(&spec, &launcher()).await
 }
 
 fn status(pid: u32, field: &str) -> String {

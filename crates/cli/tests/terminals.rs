@@ -189,8 +189,7 @@ fn the_terminal_gets_its_settings_back_at_every_end() {
 #[test]
 fn an_editor_saves_a_file() {
     let Some(mut shell) = Session::start(&["bash", "--norc", "-i"]) else { return };
-    if !Path::new("/usr/bin/vi").exists() {
-        eprintln!("SKIPPED: there is no vi on this machine");
+    if lacks("vi") {
         return;
     }
     shell.press(b"vi -u NONE /tmp/note; wc -c < /tmp/note; cat /tmp/note; exit\r");

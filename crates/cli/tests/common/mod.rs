@@ -1,6 +1,6 @@
 //! What the tests of sandboxes as values share: each runs alone in this process, and nothing may be left after it.
 
-#![allow(dead_code, reason = "each test program uses some of it")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test program uses some of it")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +38,15 @@ pub fn trial(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'sta
 
 pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Leaves a test of libtest where there is no KVM; runs it in an async runtime where there is.
+pub fn with_kvm(test: impl Future<Output = ()>) {
+    if !Path::new("/dev/kvm").exists() {
+        eprintln!("SKIPPED: there is no /dev/kvm on this machine");
+        return;
+    }
+    runtime().block_on(test);
 }
 
 /// Runs one test; then its processes and descriptors must be gone in a moment.
