@@ -9,6 +9,7 @@ find tree -type f -name '*.txt' -size -1k | wc -l
 find tree -type f -name 'file1?.txt' -print0 | sort -z | xargs -0 -n 3 cat | head -n 4
 find tree -links 2 -printf '%P %n\n' | sort
 find tree -lname '*file7*' -exec readlink {} \;
+touch -d @86400 tree/b/c/file1.txt tree/b/c/file23.txt # times of one tick are equal
 find tree -name 'file2*' -newer tree/b/c/file1.txt -o -name hard -prune | sort | tail -n 1
 find tree -name 'file3*.txt' -delete; ls tree/b/c | wc -l
 grep -rlE 'of (4|9)$' tree | sort
