@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use lg_kvm::{KvmConfig, KvmPlatform};
 use lg_platform::{
-    Context, Frame, PAGE_SIZE, Platform, PlatformError, Prot, Regs, SpaceId, Trap, UserAddr, UserRange,
+    Context, Frame, Mapping, PAGE_SIZE, Platform, PlatformError, Prot, Regs, SpaceId, Trap, UserAddr,
+    UserRange,
 };
 
 const CODE: UserAddr = UserAddr(0x10_0000);
@@ -28,12 +29,16 @@ struct Guest {
     thread: Context,
 }
 
+fn mapping(frame: u32, prot: Prot) -> Mapping {
+    Mapping { frame: Frame(frame), prot, dirty: false }
+}
+
 impl Guest {
     fn new() -> Result<Guest, Box<dyn std::error::Error>> {
         let mut platform = KvmPlatform::new(KvmConfig::new(64 << 20))?;
         let space = platform.create_space()?;
         platform.frames().write(Frame(0), 0, &GUEST);
-        platform.map(space, CODE, Frame(0), Prot::READ | Prot::EXEC)?;
+        platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
         let thread = Context::new(Regs { rip: CODE.0, ..Regs::default() });
         Ok(Guest { platform, space, thread })
     }
@@ -41,7 +46,7 @@ impl Guest {
     fn map(&mut self, pages: usize) -> Result<(), PlatformError> {
         for index in 0..pages {
             let addr = UserAddr(PAGES.0 + (index * PAGE_SIZE) as u64);
-            self.platform.map(self.space, addr, Frame(64 + index as u32), WRITE)?;
+            self.platform.map(self.space, addr, mapping(64 + index as u32, WRITE))?;
         }
         Ok(())
     }
@@ -170,7 +175,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |_| Ok(()),
         |guest| {
             let space = guest.platform.create_space()?;
-            guest.platform.map(space, CODE, Frame(0), Prot::READ | Prot::EXEC)?;
+            guest.platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
             guest.platform.destroy_space(space);
             Ok(())
         },
@@ -181,7 +186,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |guest| guest.platform.sync(&mut guest.thread),
         |guest| {
             let space = guest.platform.create_space()?;
-            guest.platform.map(space, CODE, Frame(0), Prot::READ | Prot::EXEC)?;
+            guest.platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
             guest.thread.regs.rip = CODE.0;
             guest.platform.switch(space, &mut guest.thread, None)?;
             guest.platform.destroy_space(space);

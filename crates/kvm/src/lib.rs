@@ -6,13 +6,14 @@
 //!
 //! ```no_run
 //! use lg_kvm::{KvmConfig, KvmPlatform};
-//! use lg_platform::{Context, Frame, Platform, Prot, Regs, Trap, UserAddr};
+//! use lg_platform::{Context, Frame, Mapping, Platform, Prot, Regs, Trap, UserAddr};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut platform = KvmPlatform::new(KvmConfig::new(16 << 20))?;
 //! let space = platform.create_space()?;
 //! platform.frames().write(Frame(0), 0, &[0x0f, 0x05]); // syscall
-//! platform.map(space, UserAddr(0x1000), Frame(0), Prot::READ | Prot::EXEC)?;
+//! let code = Mapping { frame: Frame(0), prot: Prot::READ | Prot::EXEC, dirty: false };
+//! platform.map(space, UserAddr(0x1000), code)?;
 //! let mut thread = Context::new(Regs { rip: 0x1000, ..Regs::default() });
 //! assert_eq!(platform.switch(space, &mut thread, None)?, Trap::Syscall);
 //! # Ok(())

@@ -313,8 +313,8 @@ impl Platform for KvmPlatform {
         self.tables.destroy(space, &mut self.stale);
     }
 
-    fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
-        let count = self.ram.frame_count();
+    fn map(&mut self, space: SpaceId, addr: UserAddr, mapping: Mapping) -> Result<(), PlatformError> {
+        let (frame, count) = (mapping.frame, self.ram.frame_count());
         assert!(frame.0 < count, "frame {} of {count}", frame.0);
         let place = self.ram.place(frame);
         let end = (place as usize + 1) << PAGE_SHIFT;
@@ -323,7 +323,9 @@ impl Platform for KvmPlatform {
             unsafe { machine.cover(self.ram.region(), end) }.at_run("KVM_SET_USER_MEMORY_REGION")?;
         }
         self.mapped_end = self.mapped_end.max(end);
-        self.with_tables(|tables, stale| tables.map(space, addr, Frame(place), prot, stale))?;
+        self.with_tables(|tables, stale| {
+            tables.map(space, addr, Mapping { frame: Frame(place), ..mapping }, stale)
+        })?;
         self.stop_guest_if_stale();
         Ok(())
     }
@@ -399,7 +401,7 @@ impl Platform for KvmPlatform {
 
     fn seal(&mut self, used: &[std::ops::Range<u32>]) -> std::io::Result<()> {
         self.drop_machine();
-        self.stale.clear();
+        self.stale = Stale::new(self.hardware.kind);
         let mut first = Vec::new();
         self.expected = WorkingSet::default();
         if std::mem::take(&mut self.observing) {
@@ -426,6 +428,7 @@ impl Platform for KvmPlatform {
     fn observe(&mut self, used: &[std::ops::Range<u32>]) -> Result<(), PlatformError> {
         self.seal(used).at_run("sealing of guest memory")?;
         self.tables.clear_accessed();
+        self.stale.observe();
         self.observing = true;
         let polled_calls = self.polled_calls;
         self.revive_after_fork()?;

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use kvm_ioctls::{Cap, Kvm};
-use lg_platform::{Context, Frame, Platform, Prot, Regs, Trap, UserAddr};
+use lg_platform::{Context, Frame, Mapping, Platform, Prot, Regs, Trap, UserAddr};
 
 use crate::error::{Context as _, Kind, StartError};
 use crate::platform::KvmPlatform;
@@ -163,7 +163,7 @@ pub fn survey() -> Result<Survey, StartError> {
 fn guest(platform: &mut KvmPlatform) -> Result<(lg_platform::SpaceId, Context), lg_platform::PlatformError> {
     let space = platform.create_space()?;
     platform.frames().write(Frame(0), 0, &RDTSC_LOOP);
-    platform.map(space, CODE, Frame(0), Prot::READ | Prot::EXEC)?;
+    platform.map(space, CODE, Mapping { frame: Frame(0), prot: Prot::READ | Prot::EXEC, dirty: false })?;
     let regs = Regs { rip: CODE.0, ..Regs::default() };
     Ok((space, Context::new(regs)))
 }

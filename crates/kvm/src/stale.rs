@@ -32,6 +32,9 @@ const MAX_GAP: u32 = 4;
 /// Collects what has become stale since the guest last ran.
 pub struct Stale {
     kind: Kind,
+    /// Whether entries have the accessed bit from the start: PVM, when a page is touched, then maps up to seven
+    /// neighbours as well, at no further fault. What was never touched may be cached then, so lowering it takes a remedy.
+    accessed_from_start: bool,
     frames: Vec<u32>,
     flush_tlb: bool,
 }
@@ -39,14 +42,20 @@ pub struct Stale {
 impl Stale {
     /// Returns an empty collection.
     pub fn new(kind: Kind) -> Stale {
-        Stale { kind, frames: Vec::new(), flush_tlb: false }
+        Stale { kind, accessed_from_start: kind == Kind::Pvm, frames: Vec::new(), flush_tlb: false }
+    }
+
+    /// From now on the accessed bit tells what is accessed.
+    pub fn observe(&mut self) {
+        self.accessed_from_start = false;
     }
 
     /// Notes that an entry of a live address space changes from `old` to `new`, and returns what to store:
-    /// `new` without the accessed bit once nothing caches the old entry, and with it as long as something may.
+    /// `new` with the accessed bit as long as something may cache the old entry, or where all have it.
     pub fn note(&mut self, old: Entry, new: Entry) -> Entry {
+        let first = if self.accessed_from_start && new.is_present() { new.accessed() } else { new };
         if !old.may_be_cached() {
-            return new;
+            return first;
         }
         let same_frame = new.is_present() && new.frame() == old.frame();
         let keeps_exec = !old.is_executable() || new.is_executable();
@@ -60,7 +69,7 @@ impl Stale {
             Kind::Ordinary => self.flush_tlb = true,
             Kind::Pvm => self.frames.push(old.frame()),
         }
-        new
+        first
     }
 
     /// Notes that page-table frames are about to be reused (ordinary KVM only: the TLB's paging-structure

@@ -59,6 +59,11 @@ impl Entry {
         Entry(bits)
     }
 
+    fn of(mapping: Mapping) -> Entry {
+        let dirty = if mapping.dirty { DIRTY } else { 0 };
+        Entry(Entry::new(mapping.frame, mapping.prot).0 | dirty)
+    }
+
     /// The entry with another permission, not accessed yet.
     fn with_prot(self, prot: Prot) -> Entry {
         let dirty = self.0 & DIRTY;
@@ -390,14 +395,12 @@ impl Tables {
         &mut self,
         space: SpaceId,
         addr: UserAddr,
-        frame: Frame,
-        prot: Prot,
+        mapping: Mapping,
         stale: &mut Stale,
     ) -> Result<(), PlatformError> {
         assert!(addr.is_page_aligned() && addr < USER_END, "a mapping at {addr}");
         let entry = self.leaf_or_new(space, addr)?;
-        let new = Entry::new(frame, prot);
-        let new = stale.note(Entry(self.zone.read_u64(entry)), new);
+        let new = stale.note(Entry(self.zone.read_u64(entry)), Entry::of(mapping));
         self.zone.write_u64(entry, new.0);
         Ok(())
     }
@@ -534,6 +537,10 @@ mod tests {
 
     const WRITE: Prot = Prot::READ.union(Prot::WRITE);
 
+    fn clean(frame: u32, prot: Prot) -> Mapping {
+        Mapping { frame: Frame(frame), prot, dirty: false }
+    }
+
     fn tables(pages: usize) -> (Tables, Stale) {
         let zone = Region::reserve(pages * PAGE_SIZE).expect("a reservation");
         (Tables::new(zone, Kind::Pvm), Stale::new(Kind::Pvm))
@@ -545,9 +552,9 @@ mod tests {
         let space = tables.create().unwrap();
         for bits in 0..8 {
             let prot = Prot::from_bits_truncate(bits);
-            tables.map(space, UserAddr(0x1000), Frame(7), prot, &mut stale).unwrap();
+            tables.map(space, UserAddr(0x1000), clean(7, prot), &mut stale).unwrap();
             let mapping = tables.lookup(space, UserAddr(0x1fff)).unwrap();
-            assert_eq!(mapping, Mapping { frame: Frame(7), prot, dirty: false });
+            assert_eq!(mapping, clean(7, prot));
         }
         assert_eq!(tables.lookup(space, UserAddr(0x2000)), None);
         assert_eq!(tables.lookup(space, UserAddr(KERNEL_AREA)), None);
@@ -561,7 +568,7 @@ mod tests {
         let borders = [0x20_0000u64, 0x4000_0000, 0x80_0000_0000];
         for border in borders {
             for addr in [border - 0x1000, border] {
-                tables.map(space, UserAddr(addr), Frame(1), WRITE, &mut stale).unwrap();
+                tables.map(space, UserAddr(addr), clean(1, WRITE), &mut stale).unwrap();
             }
         }
         for border in borders {
@@ -592,8 +599,8 @@ mod tests {
         let (mut tables, mut stale) = tables(8);
         let space = tables.create().unwrap();
         let (kept, gone) = (UserAddr(0x40_0000_0000), UserAddr(0x1000));
-        tables.map(space, kept, Frame(3), WRITE, &mut stale).unwrap();
-        tables.map(space, gone, Frame(4), WRITE, &mut stale).unwrap();
+        tables.map(space, kept, clean(3, WRITE), &mut stale).unwrap();
+        tables.map(space, gone, clean(4, WRITE), &mut stale).unwrap();
         assert!(tables.create().is_err());
         let range = UserRange::new(gone, UserAddr(0x2000));
         tables.unmap(space, range, &mut stale, &mut |_, _| {});

@@ -93,7 +93,7 @@ fn a_frame_or_an_address_that_is_not_the_guests_is_a_bug_of_the_caller() {
     let count = guest.frames.frame_count();
     let mut refused = |addr, frame| {
         let map = std::panic::AssertUnwindSafe(|| {
-            guest.platform.map(guest.space, addr, Frame(frame), Prot::READ).is_ok()
+            guest.platform.map(guest.space, addr, clean(frame, Prot::READ)).is_ok()
         });
         std::panic::catch_unwind(map).is_err()
     };

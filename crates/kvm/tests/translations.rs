@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use lg_kvm::KvmConfig;
-use lg_platform::{Access, Frame, Platform, Prot, SpaceId, Trap, UserAddr, UserRange};
+use lg_platform::{Access, Frame, Mapping, Platform, Prot, SpaceId, Trap, UserAddr, UserRange};
 
 const READ: Prot = Prot::READ;
 const WRITE: Prot = Prot::READ.union(Prot::WRITE);
@@ -129,7 +129,7 @@ fn copy_on_write_between_two_spaces_keeps_them_apart() {
         // Fork: both map the frame read-only.
         let child = guest.new_space(load_then_store());
         guest.protect(PAGE, READ);
-        guest.platform.map(child, PAGE, Frame(FREE), READ).unwrap();
+        guest.platform.map(child, PAGE, clean(FREE, READ)).unwrap();
         guest.space = child;
         assert_eq!(load(&mut guest, PAGE), Value(round));
         assert_eq!(store(&mut guest, PAGE, 77), Fault { present: true });
@@ -226,7 +226,7 @@ fn a_space_that_fills_the_table_zone_is_told_and_the_rest_goes_on() {
     let hungry = guest.platform.create_space().unwrap();
     let refused = (0..1 << 20).find_map(|number: u64| {
         let addr = UserAddr(0x1000_0000_0000 + (number << 21));
-        guest.platform.map(hungry, addr, Frame(FREE), READ).err()
+        guest.platform.map(hungry, addr, clean(FREE, READ)).err()
     });
     assert!(matches!(refused, Some(lg_platform::PlatformError::OutOfTables)));
     assert!(guest.platform.create_space().is_err());
@@ -281,6 +281,44 @@ fn a_mapping_is_dirty_only_after_a_store_through_it() {
         assert!(dirty(&guest));
         guest.protect(PAGE, READ);
         assert!(dirty(&guest));
+    }
+}
+
+#[test]
+fn what_was_mapped_beside_a_page_that_was_touched_can_be_taken_away() {
+    const PAGES: usize = 16;
+    let Some(mut guest) = guest(load_then_store()) else { return };
+    for round in 0..40u64 {
+        let dirty = round % 2 == 0;
+        for index in 0..PAGES {
+            let frame = FREE + index as u32;
+            guest.write_u64(frame, 0, round);
+            let mapping = Mapping { dirty, ..clean(frame, WRITE) };
+            guest.platform.map(guest.space, page_at(PAGE, index), mapping).unwrap();
+        }
+        let touched = page_at(PAGE, round as usize % PAGES);
+        assert_eq!(store(&mut guest, touched, !round), Value(!round));
+        let dirty_pages = (0..PAGES)
+            .filter(|index| guest.platform.lookup(guest.space, page_at(PAGE, *index)).unwrap().dirty)
+            .count();
+        assert_eq!(dirty_pages, if dirty { PAGES } else { 1 });
+        match round % 3 {
+            0 => guest.platform.unmap(guest.space, page_range(PAGE, PAGES), &mut |_, _| {}),
+            1 => guest.platform.protect(guest.space, page_range(PAGE, PAGES), &mut |_, _| READ),
+            _ => (0..PAGES).for_each(|index| {
+                let frame = FREE + (PAGES + index) as u32;
+                guest.write_u64(frame, 0, 1000 + round);
+                guest.map(page_at(PAGE, index), frame, WRITE);
+            }),
+        }
+        for index in 0..PAGES {
+            let page = page_at(PAGE, index);
+            match round % 3 {
+                0 => assert_eq!(load(&mut guest, page), Fault { present: false }),
+                1 => assert_eq!(store(&mut guest, page, 1), Fault { present: true }),
+                _ => assert_eq!(load(&mut guest, page), Value(1000 + round)),
+            }
+        }
     }
 }
 

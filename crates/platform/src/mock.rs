@@ -153,11 +153,11 @@ impl Platform for MockPlatform {
         self.tables.retain(|(owner, _)| *owner != space);
     }
 
-    fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError> {
+    fn map(&mut self, space: SpaceId, addr: UserAddr, mapping: Mapping) -> Result<(), PlatformError> {
         assert!(addr.is_page_aligned() && addr < crate::USER_END);
-        assert!(frame.0 < self.frames.count);
+        assert!(mapping.frame.0 < self.frames.count);
         self.tables.insert((space, addr.0 >> 21));
-        self.space_mut(space).insert(addr, Mapping { frame, prot, dirty: false });
+        self.space_mut(space).insert(addr, mapping);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ pub struct Mapping {
     pub frame: Frame,
     /// What user code may do with it.
     pub prot: Prot,
-    /// Whether user code has stored to the page through this mapping since it was made.
+    /// Whether user code has stored to the page through this mapping since it was made, or it was made so.
     pub dirty: bool,
 }
 
@@ -185,10 +185,11 @@ pub trait Platform {
     /// Removes an address space with all of its mappings.
     fn destroy_space(&mut self, space: SpaceId);
 
-    /// Maps the page at `addr` to `frame`, in place of whatever was mapped there.
+    /// Maps the page at `addr`, in place of whatever was mapped there. What is mapped as dirty from the start, where nobody asks
+    /// whether it was stored to, may cost less at its first store.
     ///
     /// Errors: [`PlatformError::OutOfTables`].
-    fn map(&mut self, space: SpaceId, addr: UserAddr, frame: Frame, prot: Prot) -> Result<(), PlatformError>;
+    fn map(&mut self, space: SpaceId, addr: UserAddr, mapping: Mapping) -> Result<(), PlatformError>;
 
     /// Removes every mapping in `range` and tells `removed` of each.
     fn unmap(&mut self, space: SpaceId, range: UserRange, removed: &mut dyn FnMut(UserAddr, Mapping));

@@ -1,10 +1,14 @@
 //! Page faults: demand paging, fault-around and copy-on-write.
 
+use std::ops::Range;
+use std::rc::Rc;
+
 use lg_abi::Errno;
 use lg_platform::{Access, Frame, Mapping, PAGE_SIZE, Prot, UserAddr, UserRange};
 
-use super::manager::{map_page, page_prot, table_errno};
-use super::{Backing, FrameRef, MemoryManager, Vma, VmaFlags};
+use super::manager::{map_page, mapping_of, page_prot, table_errno};
+use super::{Backing, FrameRef, Frames, MemoryManager, SharedPages, Vma, VmaFlags};
+use crate::vfs::Inode;
 
 /// A fault maps this many pages, aligned to as much in the file or, for anonymous memory, in the address
 /// space. A page more costs far less than an exit more.
@@ -19,6 +23,9 @@ const PREFAULT_PAGES: u64 = 64;
 
 /// Sequential faults map twice as much each time, up to this many pages.
 const MAX_WINDOW_PAGES: u64 = 256;
+
+/// Of a shared object sequential faults make only this part of what they map: what is made counts for the file, touched or not.
+const MADE_PART: u64 = 8;
 
 /// A store to a page that a fork shares copies this many, aligned to as many: what a process stores to soon after a
 /// fork lies close together, and a copy costs far less than an exit.
@@ -79,7 +86,7 @@ impl MemoryManager {
                 }
                 self.machine
                     .borrow_mut()
-                    .map(self.space, page, mapping.frame, prot)
+                    .map(self.space, page, Mapping { prot, ..mapping })
                     .map_err(|error| out_of_memory(table_errno(error)))?;
                 if access == Access::Write {
                     self.allow_stores_around(&area, page);
@@ -113,7 +120,7 @@ impl MemoryManager {
     /// Gives a page a frame of its own in place of one that others have, too.
     fn copy(&mut self, area: &Vma, page: UserAddr, frame: Frame) -> Result<(), MemoryFault> {
         let copy = self.frames.alloc_copy(frame).map_err(out_of_memory)?;
-        self.install(page, copy, area.prot)?;
+        self.install(area, page, copy, area.prot)?;
         self.frames.release(frame);
         Ok(())
     }
@@ -141,14 +148,20 @@ impl MemoryManager {
             let prot = page_prot(area, &self.frames, mapping);
             // A courtesy: what is not raised now faults later.
             if prot.contains(Prot::WRITE) && !mapping.prot.contains(Prot::WRITE) {
-                let _ = machine.map(self.space, around, mapping.frame, prot);
+                let _ = machine.map(self.space, around, Mapping { prot, ..mapping });
             }
         }
     }
 
     /// Maps a frame that the address space becomes an owner of. What was mapped there keeps its count.
-    fn install(&mut self, page: UserAddr, frame: FrameRef, prot: Prot) -> Result<(), MemoryFault> {
-        let mapping = Mapping { frame: frame.frame(), prot, dirty: false };
+    fn install(
+        &mut self,
+        area: &Vma,
+        page: UserAddr,
+        frame: FrameRef,
+        prot: Prot,
+    ) -> Result<(), MemoryFault> {
+        let mapping = mapping_of(area, frame.frame(), prot);
         let machine = &mut **self.machine.borrow_mut();
         map_page(machine, &self.frames, self.space, page, mapping).map_err(out_of_memory)?;
         frame.into_raw();
@@ -160,14 +173,14 @@ impl MemoryManager {
         let window = self.continued_window(page).unwrap_or(aligned_window(page, AROUND_PAGES));
         let window = window.intersect(area.range);
         let frame = self.frames.alloc().map_err(out_of_memory)?;
-        self.install(page, frame, area.prot)?;
+        self.install(area, page, frame, area.prot)?;
         for around in window.page_addrs().filter(|around| *around != page) {
             if self.is_resident(around) {
                 continue;
             }
             // The pages around are a courtesy: where memory runs short, the fault has still been served.
             let Ok(frame) = self.frames.alloc() else { break };
-            if self.install(around, frame, area.prot).is_err() {
+            if self.install(area, around, frame, area.prot).is_err() {
                 break;
             }
         }
@@ -187,29 +200,20 @@ impl MemoryManager {
 
     /// Maps a page of a file or shared object, and cheap ones around it.
     fn populate_from_object(&mut self, area: &Vma, page: UserAddr) -> Result<(), MemoryFault> {
-        let (inode, shared) = match &area.backing {
-            Backing::File { inode, .. } => (Some(inode), None),
-            Backing::Shared(pages) | Backing::Kernel(_, pages) => (None, Some(pages)),
-            Backing::Segment(_, attachment) => (None, Some(&attachment.segment().pages)),
-            // A shared area always has an object; an anonymous one is never shared.
-            Backing::Anonymous => return self.populate_anonymous(area, page),
-        };
-        let Some(inode) = inode else {
-            let pages = shared.expect("one of the two");
-            let frame = pages.page(&self.frames, area.page_index(page)).map_err(out_of_memory)?;
-            return self.install(page, frame, area.prot);
-        };
-        let private_copy = !area.flags.contains(VmaFlags::SHARED) && area.prot.contains(Prot::WRITE);
-        let frame = inode.page(area.page_index(page)).map_err(|errno| match errno {
-            Errno::ENOMEM => MemoryFault::OutOfMemory,
-            _ => MemoryFault::BeyondFile,
-        })?;
+        let Some(object) = Object::of(area) else { return self.populate_anonymous(area, page) };
+        let is_shared = area.flags.contains(VmaFlags::SHARED);
+        let private_copy = !is_shared && area.prot.contains(Prot::WRITE);
+        let frame = object.page(&self.frames, area.page_index(page))?;
         // The data of a program is stored to soon after it is read (relocations, reference counts), so
         // writable private pages are copied at once.
         self.install_object_page(area, page, frame, private_copy)?;
         let ahead = self.continued_window(page).map(|window| window.intersect(area.range));
         if let Some(ahead) = ahead {
-            inode.read_ahead(area.page_index(page)..area.page_index(ahead.end));
+            let (first, end) = (area.page_index(page), area.page_index(ahead.end));
+            object.read_ahead(first..end);
+            if is_shared && area.prot.contains(Prot::WRITE) {
+                object.make_ahead(&self.frames, first..end.min(first + self.window_pages / MADE_PART));
+            }
         }
         // What is in memory already costs only its entry. A copy costs more than that.
         let window = match ahead {
@@ -219,7 +223,7 @@ impl MemoryManager {
         };
         let first = area.page_index(window.start);
         let mut next = page;
-        for (index, frame) in inode.resident_pages(first..first + window.pages()) {
+        for (index, frame) in object.resident_pages(first..first + window.pages()) {
             let around = UserAddr(window.start.0 + (index - first) * PAGE_SIZE as u64);
             if !self.is_resident(around)
                 && self.install_object_page(area, around, frame, private_copy).is_err()
@@ -242,12 +246,12 @@ impl MemoryManager {
         copy: bool,
     ) -> Result<(), MemoryFault> {
         if area.flags.contains(VmaFlags::SHARED) {
-            self.install(page, frame, area.prot)
+            self.install(area, page, frame, area.prot)
         } else if copy {
             let copy = self.frames.alloc_copy(frame.frame()).map_err(out_of_memory)?;
-            self.install(page, copy, area.prot)
+            self.install(area, page, copy, area.prot)
         } else {
-            self.install(page, frame, area.prot - Prot::WRITE)
+            self.install(area, page, frame, area.prot - Prot::WRITE)
         }
     }
 
@@ -267,6 +271,51 @@ impl MemoryManager {
         area.range.start = page;
         self.areas.insert(page, area);
         Ok(())
+    }
+}
+
+/// What an area shows that is not its own.
+enum Object<'a> {
+    File(&'a dyn Inode),
+    Memory(&'a Rc<SharedPages>),
+}
+
+impl Object<'_> {
+    fn of(area: &Vma) -> Option<Object<'_>> {
+        match &area.backing {
+            Backing::File { inode, .. } => Some(Object::File(&**inode)),
+            Backing::Shared(pages) | Backing::Kernel(_, pages) => Some(Object::Memory(pages)),
+            Backing::Segment(_, attachment) => Some(Object::Memory(&attachment.segment().pages)),
+            Backing::Anonymous => None,
+        }
+    }
+
+    fn page(&self, frames: &Rc<Frames>, index: u64) -> Result<FrameRef, MemoryFault> {
+        match self {
+            Object::File(inode) => inode.page(index).map_err(|errno| match errno {
+                Errno::ENOMEM => MemoryFault::OutOfMemory,
+                _ => MemoryFault::BeyondFile,
+            }),
+            Object::Memory(pages) => pages.page(frames, index).map_err(out_of_memory),
+        }
+    }
+
+    fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
+        match self {
+            Object::File(inode) => inode.resident_pages(range),
+            Object::Memory(pages) => pages.resident(range),
+        }
+    }
+
+    fn read_ahead(&self, range: Range<u64>) {
+        if let Object::File(inode) = self {
+            inode.read_ahead(range);
+        }
+    }
+
+    /// Makes pages that are not there yet, for stores that come one after the other, as far as that goes.
+    fn make_ahead(&self, frames: &Rc<Frames>, mut range: Range<u64>) {
+        let _ = range.try_for_each(|index| self.page(frames, index).map(drop));
     }
 }
 

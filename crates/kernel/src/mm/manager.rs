@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lg_abi::Errno;
 use lg_platform::{
-    Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange,
+    Frame, Mapping, PAGE_SIZE, Platform, PlatformError, Prot, SpaceId, USER_END, UserAddr, UserRange,
 };
 
 use super::fault::COPIES_AROUND;
@@ -468,7 +468,8 @@ impl MemoryManager {
             let mut machine = self.machine.borrow_mut();
             for (addr, mapping) in pages {
                 let to = UserAddr(target.start.0 + addr.bytes_from(old.start));
-                // Where the platform has no room for tables, the page is lost.
+                // What was stored to has been reported. Where the platform has no room for tables, the page is lost.
+                let mapping = mapping_of(&moved, mapping.frame, mapping.prot);
                 if !kept.contains(addr)
                     || map_page(&mut **machine, &self.frames, self.space, to, mapping).is_err()
                 {
@@ -577,6 +578,7 @@ impl MemoryManager {
                 });
             }
             for (addr, mapping) in pages {
+                let mapping = mapping_of(area, mapping.frame, mapping.prot);
                 map_page(&mut **machine, &self.frames, child.space, addr, mapping)?;
                 self.frames.retain(mapping.frame);
             }
@@ -609,6 +611,11 @@ pub(super) fn page_prot(area: &Vma, frames: &Frames, mapping: Mapping) -> Prot {
     }
 }
 
+/// Returns a new mapping of a page of `area`. Of a private page nobody asks whether it was stored to.
+pub(super) fn mapping_of(area: &Vma, frame: Frame, prot: Prot) -> Mapping {
+    Mapping { frame, prot, dirty: !area.flags.contains(VmaFlags::SHARED) }
+}
+
 fn report_dirty(area: &Vma, addr: UserAddr, mapping: Mapping) {
     if mapping.dirty
         && area.flags.contains(VmaFlags::SHARED)
@@ -632,7 +639,7 @@ pub(super) fn map_page(
     if frames.is_over_limit() {
         return Err(Errno::ENOMEM);
     }
-    machine.map(space, addr, mapping.frame, mapping.prot).map_err(table_errno)?;
+    machine.map(space, addr, mapping).map_err(table_errno)?;
     frames.set_table_bytes(machine.table_bytes());
     Ok(())
 }

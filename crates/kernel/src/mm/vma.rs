@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use lg_abi::Errno;
@@ -125,6 +126,11 @@ impl SharedPages {
         let page = frames.alloc()?;
         self.pages.borrow_mut().insert(index, page.clone());
         Ok(page)
+    }
+
+    /// Returns those of the pages in a range that have been made, with their numbers, in order.
+    pub fn resident(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
+        self.pages.borrow().range(range).map(|(index, page)| (*index, page.clone())).collect()
     }
 
     /// Returns the bytes of the pages that have been made.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use lg_kvm::{Hardware, KvmConfig, KvmPlatform, Polling, StartError};
 use lg_platform::{
-    Context, Frame, FrameStore, PAGE_SIZE, Platform, Prot, Regs, SpaceId, Trap, UserAddr, UserRange, Vector,
+    Context, Frame, FrameStore, Mapping, PAGE_SIZE, Platform, Prot, Regs, SpaceId, Trap, UserAddr, UserRange,
+    Vector,
 };
 
 /// Where the code of a guest begins.
@@ -86,6 +87,11 @@ pub fn guest_with(config: KvmConfig, code: &[u8]) -> Option<Guest> {
     Some(guest)
 }
 
+/// A mapping that was not stored to.
+pub fn clean(frame: u32, prot: Prot) -> Mapping {
+    Mapping { frame: Frame(frame), prot, dirty: false }
+}
+
 pub fn new_thread() -> Context {
     Context::new(Regs { rip: CODE.0, rsp: STACK_TOP - 64, rflags: 0x202, ..Regs::default() })
 }
@@ -95,18 +101,19 @@ impl Guest {
     pub fn new_space(&mut self, code: &[u8]) -> SpaceId {
         let space = self.platform.create_space().expect("a space");
         for (index, page) in code.chunks(PAGE_SIZE).enumerate() {
-            let frame = Frame(index as u32);
-            self.frames.write(frame, 0, page);
-            self.platform.map(space, page_at(CODE, index), frame, Prot::READ | Prot::EXEC).expect("map");
+            let frame = index as u32;
+            self.frames.write(Frame(frame), 0, page);
+            let code = clean(frame, Prot::READ | Prot::EXEC);
+            self.platform.map(space, page_at(CODE, index), code).expect("map");
         }
         let stack = UserAddr(STACK_TOP - PAGE_SIZE as u64);
-        self.platform.map(space, stack, Frame(4), Prot::READ | Prot::WRITE).expect("map");
-        self.platform.map(space, DATA, Frame(5), Prot::READ | Prot::WRITE).expect("map");
+        self.platform.map(space, stack, clean(4, Prot::READ | Prot::WRITE)).expect("map");
+        self.platform.map(space, DATA, clean(5, Prot::READ | Prot::WRITE)).expect("map");
         space
     }
 
     pub fn map(&mut self, addr: UserAddr, frame: u32, prot: Prot) {
-        self.platform.map(self.space, addr, Frame(frame), prot).expect("map");
+        self.platform.map(self.space, addr, clean(frame, prot)).expect("map");
     }
 
     pub fn unmap(&mut self, addr: UserAddr) {
