@@ -133,8 +133,11 @@ async fn report(sandbox: &mut Sandbox, result: Result<Outcome>) -> Result<Report
 }
 
 fn is_over(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(CallError::Ended))
-        || matches!(error.downcast_ref(), Some(EvaluateError::Call(CallError::Ended)))
+    let call = match error.downcast_ref() {
+        Some(EvaluateError::Call(call)) => Some(call),
+        _ => error.downcast_ref::<CallError>(),
+    };
+    call.is_some_and(CallError::is_over)
 }
 
 fn ended(status: ExitStatus) -> Outcome {

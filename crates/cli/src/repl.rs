@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, anyhow};
 use lg_control::Outcome;
 use lg_runtime::proc::private_bytes;
 use lg_runtime::units::format_duration;
-use lg_runtime::{CallError, CellEvent, Context, EvaluateError, Sandbox, Template};
+use lg_runtime::{CellEvent, Context, EvaluateError, Sandbox, Template};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -287,12 +287,12 @@ impl Session {
     /// Goes on after an interpreter that answers no more, if the sandbox still runs.
     async fn recover(&mut self, error: EvaluateError) -> Result<Next> {
         self.failed = true;
-        if matches!(error, EvaluateError::Call(CallError::Ended)) {
+        if matches!(&error, EvaluateError::Call(error) if error.is_over()) {
             return self.sandbox_ended().await;
         }
         complain(&format!("{:#}; a new one is started, and names are gone", anyhow::Error::new(error)));
         match prepare(&mut self.sandbox, Interpreter::New).await {
-            Err(EvaluateError::Call(CallError::Ended)) => self.sandbox_ended().await,
+            Err(EvaluateError::Call(error)) if error.is_over() => self.sandbox_ended().await,
             result => {
                 result.context("cannot start an interpreter")?;
                 Ok(Next::Line)

@@ -45,8 +45,8 @@ pub enum StartError {
     /// The limit of processes and threads is reached.
     #[error("the limit of processes is reached")]
     TooManyProcesses,
-    /// The memory limit leaves no room for it.
-    #[error("the memory limit is too small for the program")]
+    /// The memory limit leaves no room for it, or the host has none left.
+    #[error("no memory for the program: the memory limit is too small, or the host has none left (ENOMEM)")]
     OutOfMemory,
     /// The working directory can not be entered.
     #[error("cannot enter the working directory: {0}")]

@@ -87,6 +87,13 @@ pub enum StartError {
         /// What was seen.
         reason: String,
     },
+    /// The platform failed under the probe.
+    #[error("the probe of KVM failed")]
+    ProbeFailed {
+        /// What failed.
+        #[source]
+        source: lg_platform::PlatformError,
+    },
 }
 
 /// Names the call that a KVM or host error came from.

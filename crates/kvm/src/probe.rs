@@ -62,6 +62,9 @@ pub fn open_device() -> Result<std::os::fd::OwnedFd, StartError> {
 /// Checks the API version and the capabilities.
 pub fn check(kvm: &Kvm) -> Result<(), StartError> {
     let found = kvm.get_api_version();
+    if found < 0 {
+        return Err(io::Error::last_os_error()).at_start("KVM_GET_API_VERSION");
+    }
     if found != API_VERSION {
         return Err(StartError::ApiVersion { found });
     }
@@ -81,7 +84,7 @@ pub fn check(kvm: &Kvm) -> Result<(), StartError> {
 
 /// Makes a bare VM, enters it, takes it down again, and answers how long that took: the floor of every sandbox.
 pub fn bare_life(hardware: Hardware) -> Result<Duration, StartError> {
-    let failed = |error: lg_platform::PlatformError| StartError::Probe { reason: error.to_string() };
+    let failed = |source| StartError::ProbeFailed { source };
     let kvm = open()?;
     let start = Instant::now();
     let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new(), Polling::Never)?;
@@ -119,14 +122,13 @@ pub fn hardware(kvm: &Kvm) -> Result<Hardware, StartError> {
 /// Its memory is laid out as PVM needs it, which ordinary KVM can run as well; the two differ in the ring and
 /// RIP that they report for the first system call.
 pub(crate) fn first_system_call(platform: &mut KvmPlatform) -> Result<Hardware, StartError> {
-    let failed = |reason: String| StartError::Probe { reason };
-    let (space, mut context) = guest(platform).map_err(|error| failed(error.to_string()))?;
+    let failed = |source| StartError::ProbeFailed { source };
+    let (space, mut context) = guest(platform).map_err(failed)?;
     let before = rdtsc();
-    let (kind, ticks) =
-        platform.first_system_call(space, &context).map_err(|error| failed(error.to_string()))?;
+    let (kind, ticks) = platform.first_system_call(space, &context).map_err(failed)?;
     let shared = (before..=rdtsc()).contains(&ticks) && has_invariant_tsc();
     let khz = platform.tsc_khz().filter(|_| shared);
-    platform.sync(&mut context).map_err(|error| failed(error.to_string()))?;
+    platform.sync(&mut context).map_err(failed)?;
     platform.destroy_space(space);
     platform.frames().discard(0..1);
     Ok(Hardware { kind, tsc_khz: khz })
@@ -137,7 +139,7 @@ pub fn survey() -> Result<Survey, StartError> {
     let kvm = open()?;
     check(&kvm)?;
     let hardware = hardware(&kvm)?;
-    let failed = |error: lg_platform::PlatformError| StartError::Probe { reason: error.to_string() };
+    let failed = |source| StartError::ProbeFailed { source };
     let start = Instant::now();
     let mut platform = KvmPlatform::build(kvm, hardware, PROBE_MEMORY, Vec::new(), Polling::Never)?;
     let (space, mut context) = guest(&mut platform).map_err(failed)?;

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use lg_control::{
-    Call, Event, ExitStatus, Fault, FrameError, Inbox, Reply, Report, Request, STREAM_WINDOW_BYTES, Waiting,
-    encode, send_with_descriptors,
+    Call, Event, ExitStatus, Fault, FrameError, Inbox, Outcome, Reply, Report, Request, STREAM_WINDOW_BYTES,
+    Waiting, encode, send_with_descriptors,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -146,7 +146,7 @@ impl Connection {
         }
         match receiver.await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(CallError::Ended),
+            Err(_) => Err(self.link.over()),
         }
     }
 
@@ -168,6 +168,11 @@ impl Connection {
         self.link.closed.borrow().clone()
     }
 
+    /// Says that the sandbox is over, and why if that is not what it was meant to do.
+    pub(crate) fn over(&self) -> CallError {
+        self.link.over()
+    }
+
     /// Waits for the end of a program that was launched.
     pub(crate) async fn exit_of(&self, process: u32) -> Result<ExitStatus, CallError> {
         let receiver = {
@@ -183,7 +188,7 @@ impl Connection {
         if self.link.closed.borrow().is_some() {
             self.link.state().exits.values_mut().for_each(|exit| exit.waiting.clear());
         }
-        receiver.await.map_err(|_| CallError::Ended)
+        receiver.await.map_err(|_| self.link.over())
     }
 
     /// Has everything that a process does from now on sent to one place, in its order.
@@ -299,11 +304,25 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says that the sandbox is over, and why if the host failed it.
+    fn over(&self) -> CallError {
+        match &*self.closed.borrow() {
+            Some(Closed::Ended(report)) => match &report.outcome {
+                Outcome::Failed(message) => CallError::Failed(message.clone()),
+                _ => CallError::Ended,
+            },
+            Some(Closed::Lost(error)) if !matches!(**error, FrameError::Closed | FrameError::Truncated) => {
+                CallError::Failed(format!("cannot talk to the vmm: {}", with_causes(&**error)))
+            }
+            _ => CallError::Ended,
+        }
+    }
+
     /// Sends a call, now if the socket takes it.
     fn send(&self, call: &Call, descriptors: Vec<OwnedFd>) -> Result<(), CallError> {
         let outgoing = Outgoing { bytes: encode(call).map_err(CallError::Message)?, sent: 0, descriptors };
         if self.closed.borrow().is_some() {
-            return Err(CallError::Ended);
+            return Err(self.over());
         }
         let mut state = self.state();
         state.outgoing.push_back(outgoing);
@@ -471,6 +490,12 @@ async fn send_rest(link: &Link) {
         // The reader finds out what has become of the vmm.
         link.state().outgoing.clear();
     }
+}
+
+/// An error with its causes, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 pub(crate) fn is_closed(error: &io::Error) -> bool {

@@ -43,6 +43,9 @@ pub enum CallError {
     /// The sandbox is over.
     #[error("the sandbox is over")]
     Ended,
+    /// The sandbox is over, since the host failed it.
+    #[error("the sandbox is over: {0}")]
+    Failed(String),
     /// The call can not be sent.
     #[error("cannot talk to the vmm")]
     Message(#[source] FrameError),
@@ -55,6 +58,11 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether the sandbox is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Ended | Self::Failed(_))
+    }
+
     /// The errno of Linux with which the guest's kernel refused, if it was that.
     pub fn errno(&self) -> Option<i32> {
         match self {

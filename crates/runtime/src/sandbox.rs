@@ -343,7 +343,7 @@ impl Sandbox {
     pub async fn signal(&mut self, signal: u8) -> Result<(), CallError> {
         let request = Request::Signal { process: None, signal, scope: SignalScope::Process };
         match self.connection.tell(request, Vec::new()) {
-            Err(CallError::Ended) => Ok(()),
+            Err(error) if error.is_over() => Ok(()),
             result => result,
         }
     }

@@ -19,7 +19,7 @@ mod server;
 mod streams;
 mod supervisor;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ use lg_control::{
     Event, FrameError, Inbox, Outcome, Report, Runs, SandboxSpec, StartFailureKind, Stats, Wall,
 };
 use lg_kernel::Kernel;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use server::ServerError;
 use server::{INPUT_SIGNAL, Server};
@@ -98,7 +98,14 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
             return Err(ServeError::Start(error));
         }
     };
-    let mut server = Server::new(control, inbox)?;
+    let input_signal = match server::input_signal(&control) {
+        Ok(signal) => signal,
+        Err(error) => {
+            give_up(control.as_fd(), &error);
+            return Err(error.into());
+        }
+    };
+    let mut server = Server::new(control, inbox, input_signal);
     match start_served(&spec, descriptors) {
         Ok((mut kernel, walls)) => {
             server.jailed(walls);
@@ -120,13 +127,33 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
 /// # Errors
 /// See [`ServeError`].
 pub fn serve_stdin() -> Result<(), ServeError> {
-    let give_up = || -> std::io::Result<OwnedFd> {
+    let take_control = || -> std::io::Result<OwnedFd> {
         let control = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
         // A fork has another socket: this one must close with the process that it belongs to.
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         Ok(control)
     };
-    serve(give_up().map_err(ServeError::Stdin)?.into())
+    match take_control() {
+        Ok(control) => serve(control.into()),
+        Err(error) => {
+            let error = ServeError::Stdin(error);
+            give_up(std::io::stdin().as_fd(), &error);
+            Err(error)
+        }
+    }
+}
+
+/// Tells whoever holds the other end of the control socket why this process does not become a vmm.
+fn give_up(control: BorrowedFd<'_>, error: &(dyn std::error::Error + 'static)) {
+    let outcome = match build::lacking(error) {
+        Some(kind) => Outcome::start_failed(kind, describe(error)),
+        None => Outcome::Failed(describe(error)),
+    };
+    let report = Report { outcome, stats: Stats::default() };
+    if let Ok(bytes) = lg_control::encode(&Event::Ended(Box::new(report))) {
+        // Nobody may be there to be told.
+        let _ = lg_control::send_with_descriptors(control, &bytes, &[]);
+    }
 }
 
 fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<(Kernel, Vec<Wall>), Outcome> {
@@ -142,9 +169,9 @@ fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<(Kernel
 
 /// Lets this process open as many files as it may: the views of host directories keep descriptors.
 fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
     // A limit that can not be raised shows as EMFILE where it is reached.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, maximum)| setrlimit(Resource::RLIMIT_NOFILE, maximum, maximum));
 }
 
 fn nanoseconds(since: Instant) -> u64 {

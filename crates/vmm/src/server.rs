@@ -34,6 +34,11 @@ const OUTBOX_BYTES: usize = 1 << 20;
 /// How often programs are asked for output while guest code runs on, in ns.
 const LOOK_EVERY_NS: u64 = 10_000_000;
 
+/// How often a message is sent again for which the host has no memory, where nothing else is to be done.
+const MOST_SENDS: u32 = 1000;
+/// Between two of these, in ns.
+const SEND_AGAIN_NS: i64 = 1_000_000;
+
 /// The host signal that says that something has arrived. It is blocked, and lets KVM_RUN return.
 pub const INPUT_SIGNAL: i32 = HostSignal::SIGIO as i32;
 
@@ -54,6 +59,7 @@ pub struct Server {
     inbox: Inbox,
     /// Events that the socket has not taken yet, encoded.
     outbox: Vec<u8>,
+    /// Takes the signal that says that something has arrived.
     input_signal: SignalFd,
     streams: Streams,
     /// Programs that have ended and have output inside.
@@ -78,23 +84,9 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Serves the connection; `inbox` is what has arrived on it.
-    pub fn new(socket: UnixStream, inbox: Inbox) -> Result<Server, ServerError> {
-        let failed = |errno: nix::Error| ServerError::Signal(errno.into());
-        let mut set = SigSet::empty();
-        set.add(HostSignal::SIGIO);
-        set.thread_block().map_err(failed)?;
-        // What a closed pipe of the host means is said by EPIPE; and what a terminal's keys mean is for the
-        // runtime to say, whose process group this one may be in.
-        let mut others = SigSet::empty();
-        for signal in [HostSignal::SIGPIPE, HostSignal::SIGINT, HostSignal::SIGQUIT, HostSignal::SIGHUP] {
-            others.add(signal);
-        }
-        others.thread_block().map_err(failed)?;
-        let input_signal =
-            SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed)?;
-        host::signal_on_input(socket.as_fd()).map_err(ServerError::Signal)?;
-        Ok(Server {
+    /// Serves the connection; `inbox` is what has arrived on it, and `input_signal` what [`input_signal`] answered for it.
+    pub fn new(socket: UnixStream, inbox: Inbox, input_signal: SignalFd) -> Server {
+        Server {
             socket,
             inbox,
             outbox: Vec::new(),
@@ -106,7 +98,7 @@ impl Server {
             broken: None,
             stats: Stats::default(),
             running_since: Instant::now(),
-        })
+        }
     }
 
     /// Notes which walls stand. Forks have the same.
@@ -147,7 +139,7 @@ impl Server {
 
     /// Sends what waits. A runtime that is gone shows when the socket is read.
     fn flush(&mut self, waiting: Waiting) {
-        let mut sent = 0;
+        let (mut sent, mut tries) = (0, 0);
         while sent < self.outbox.len() {
             let rest = &self.outbox[sent..];
             let result = match waiting {
@@ -157,6 +149,11 @@ impl Server {
             match result {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_short_of_memory(&error) && waiting == Waiting::Never => break,
+                Err(error) if is_short_of_memory(&error) && tries < MOST_SENDS => {
+                    tries += 1;
+                    pause();
+                }
                 Err(_) => {
                     sent = self.outbox.len();
                     self.open = false;
@@ -169,6 +166,13 @@ impl Server {
     /// Receives and serves everything that has arrived, in a fork nothing more of the original's.
     fn receive(&mut self, kernel: &mut Kernel, mut waiting: Waiting) -> Result<(), KernelError> {
         while self.open && self.broken.is_none() {
+            if self.outbox.len() >= OUTBOX_BYTES {
+                self.flush(waiting);
+                if self.outbox.len() >= OUTBOX_BYTES {
+                    // Who does not take the answers gets no more of them.
+                    return Ok(());
+                }
+            }
             match self.inbox.take_call() {
                 Ok(Some((call, descriptors))) => {
                     waiting = Waiting::Never;
@@ -462,7 +466,10 @@ impl Server {
 
 impl Supervisor for Server {
     fn event_fds(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
-        let mut fds = vec![(self.socket.as_fd(), Interest::Read)];
+        let mut fds = Vec::with_capacity(2);
+        if self.outbox.len() < OUTBOX_BYTES {
+            fds.push((self.socket.as_fd(), Interest::Read));
+        }
         if !self.outbox.is_empty() {
             fds.push((self.socket.as_fd(), Interest::Write));
         }
@@ -496,6 +503,39 @@ impl Supervisor for Server {
             self.receive(kernel, Waiting::Blocks)?;
         }
     }
+}
+
+/// Blocks the signals that mean something else to a vmm, and has the host send one whenever something arrives on the
+/// connection; answers the descriptor that takes it.
+pub fn input_signal(socket: &UnixStream) -> Result<SignalFd, ServerError> {
+    let failed = |errno: nix::Error| ServerError::Signal(errno.into());
+    let mut set = SigSet::empty();
+    set.add(HostSignal::SIGIO);
+    set.thread_block().map_err(failed)?;
+    // What a closed pipe of the host means is said by EPIPE; and what a terminal's keys mean is for the
+    // runtime to say, whose process group this one may be in.
+    let mut others = SigSet::empty();
+    for signal in [HostSignal::SIGPIPE, HostSignal::SIGINT, HostSignal::SIGQUIT, HostSignal::SIGHUP] {
+        others.add(signal);
+    }
+    others.thread_block().map_err(failed)?;
+    let signal =
+        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map_err(failed)?;
+    host::signal_on_input(socket.as_fd()).map_err(ServerError::Signal)?;
+    Ok(signal)
+}
+
+/// Says whether the host was short of memory for a message: it may have some a moment later (send(2)).
+fn is_short_of_memory(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOMEM | Errno::NOBUFS))
+}
+
+/// Lets a moment pass.
+fn pause() {
+    let moment = rustix::event::Timespec { tv_sec: 0, tv_nsec: SEND_AGAIN_NS };
+    // It waits for nothing but the time, and an earlier end does no harm.
+    let _ = rustix::event::poll(&mut [], Some(&moment));
 }
 
 /// Sends without waiting.

@@ -70,7 +70,7 @@ impl Trouble {
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Ended => Self::Over,
+            error if error.is_over() => Self::Over,
             error => Self::failed(format!("{:#}", Error::from(error))),
         }
     }

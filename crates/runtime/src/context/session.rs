@@ -328,7 +328,7 @@ impl Context {
                     }
                 }
                 Some(Happening::Exited(status)) => self.ended = Some(status),
-                None => return Err(CallError::Ended.into()),
+                None => return Err(self.connection.over().into()),
             }
         }
     }

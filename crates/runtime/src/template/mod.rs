@@ -242,7 +242,7 @@ async fn rehearse(sandbox: &mut Sandbox) -> Result<(), TemplateError> {
     // The first time brings what only the first time does; the second is as in the forks.
     context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
     sandbox.connection().call(Request::Rehearse, Vec::new()).await?;
-    let context = sandbox.context().ok_or(CallError::Ended)?;
+    let context = sandbox.context().ok_or(CallError::Answer)?;
     context.rehearse_fork();
     context.evaluate(REHEARSAL).await.map_err(TemplateError::Interpreter)?;
     Ok(())

@@ -1,6 +1,7 @@
 //! What of the host's files a sandbox is granted: [`Grants`].
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use lg_control::{Access, Image, SandboxSpec};
@@ -26,17 +27,20 @@ pub fn resolved(mut spec: SandboxSpec) -> SandboxSpec {
 
 impl Grants {
     /// What the image and the mounts need.
-    pub fn of(spec: &SandboxSpec) -> Grants {
+    ///
+    /// # Errors
+    /// The first path that the host can not look at, with what it said.
+    pub fn of(spec: &SandboxSpec) -> Result<Grants, (PathBuf, io::Error)> {
         let mut grants = Grants(BTreeMap::new());
         for mount in &spec.mounts {
             grants.add(mount.source.clone(), mount.access);
         }
         match &spec.image {
-            Image::Host => host_paths().into_iter().for_each(|path| grants.add(path, Access::ReadOnly)),
+            Image::Host => host_paths()?.into_iter().for_each(|path| grants.add(path, Access::ReadOnly)),
             Image::Dir(path) => grants.add(path.clone(), Access::ReadOnly),
         }
         grants.leave_out_what_is_inside();
-        grants
+        Ok(grants)
     }
 
     fn add(&mut self, path: PathBuf, access: Access) {
@@ -73,7 +77,7 @@ mod tests {
     fn grants(mounts: &[(&str, Access)]) -> Vec<(String, Access)> {
         let spec = SandboxSpec::new(["true"]).image(Image::Dir("/srv/image".into()));
         let spec = mounts.iter().fold(spec, |spec, (path, access)| spec.mount(path, "/mnt", *access));
-        Grants::of(&spec).iter().map(|(path, access)| (path.display().to_string(), access)).collect()
+        Grants::of(&spec).unwrap().iter().map(|(path, access)| (path.display().to_string(), access)).collect()
     }
 
     #[test]
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn the_host_image_grants_programs_and_no_secrets() {
         let spec = SandboxSpec::new(["true"]);
-        let grants = Grants::of(&spec);
+        let grants = Grants::of(&spec).unwrap();
         let paths: Vec<_> = grants.iter().map(|(path, _)| path).collect();
         assert!(paths.contains(&Path::new("/usr")) && paths.contains(&Path::new("/etc/passwd")));
         for secret in ["/", "/etc", "/etc/shadow", "/root", "/home", "/proc", "/dev"] {

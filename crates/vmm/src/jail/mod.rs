@@ -75,8 +75,10 @@ impl Jail {
     /// # Errors
     /// The first wall that can not be built and is not waived. The process is of no use then but to say so.
     pub fn enter(spec: &SandboxSpec) -> Result<Jail, JailError> {
-        let mut jail =
-            Jail { grants: Grants::of(spec), waived: spec.without_walls.clone(), standing: Vec::new() };
+        let grants = Grants::of(spec).map_err(|(path, error)| {
+            JailError::new(Wall::Namespaces, format!("look at {}", path.display()), error)
+        })?;
+        let mut jail = Jail { grants, waived: spec.without_walls.clone(), standing: Vec::new() };
         if jail.wants(Wall::Namespaces) {
             root::enter(&jail.grants)?;
             jail.standing.push(Wall::Namespaces);

@@ -1,5 +1,7 @@
 //! Images: what the root file system shows before anything is changed.
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path as HostPath, PathBuf};
 use std::rc::Rc;
 
@@ -161,9 +163,12 @@ impl Image {
     }
 }
 
-/// The absolute paths of the host that [`Image::Host`] shows, as far as they are there: what a process must be able to
-/// reach to make that image. Symbolic links among them are to be seen as such.
-pub fn host_paths() -> Vec<PathBuf> {
+/// The absolute paths of the host that [`Image::Host`] shows, as far as they are there and can be reached: what a process
+/// must be able to reach to make that image. Symbolic links among them are to be seen as such.
+///
+/// # Errors
+/// The first path that the host can not look at, with what it said.
+pub fn host_paths() -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let root = HostPath::new("/");
     let mut paths: Vec<PathBuf> = WHOLE.iter().chain(PROGRAMS).map(|name| root.join(name)).collect();
     for entry in ETC {
@@ -174,15 +179,34 @@ pub fn host_paths() -> Vec<PathBuf> {
         };
         let (dir, start) = start.rsplit_once('/').unwrap_or(("", start));
         let dir = root.join("etc").join(dir);
-        let names = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        paths.extend(
-            names
-                .filter(|name| name.as_encoded_bytes().starts_with(start.as_bytes()))
-                .map(|name| dir.join(name)),
-        );
+        let names = names_in(&dir).map_err(|error| (dir.clone(), error))?;
+        let named_so = |name: &OsString| name.as_encoded_bytes().starts_with(start.as_bytes());
+        paths.extend(names.into_iter().filter(named_so).map(|name| dir.join(name)));
     }
-    paths.retain(|path| path.symlink_metadata().is_ok());
-    paths
+    let mut there = Vec::new();
+    for path in paths {
+        match path.symlink_metadata() {
+            Ok(_) => there.push(path),
+            Err(error) if is_unreachable(&error) => {}
+            Err(error) => return Err((path, error)),
+        }
+    }
+    Ok(there)
+}
+
+/// The names in a directory; none where it is not there.
+fn names_in(dir: &HostPath) -> io::Result<Vec<OsString>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+        Err(error) if is_unreachable(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that there is nothing for this user to see.
+fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 fn open_tree(path: &HostPath, audience: Audience) -> Result<Rc<HostTree>, ImageError> {
@@ -210,11 +234,14 @@ fn add_host_directories(cx: &FsContext<'_>, root: &MemNode) -> Result<(), ImageE
         root.graft(cx, name.as_bytes(), lower).map_err(making)?;
     }
     let etc = HostPath::new("/etc");
-    if rustix::fs::statat(CWD, etc, AtFlags::empty()).is_ok() {
-        let making = |errno| ImageError::Make { path: "/etc".into(), errno };
-        let lower = open_tree(etc, Audience::Everyone)?.root_dir(Some(ETC)).map_err(making)?;
-        root.graft(cx, b"etc", lower).map_err(making)?;
+    match rustix::fs::statat(CWD, etc, AtFlags::empty()) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(ImageError::Open { path: etc.to_owned(), errno: to_errno(errno) }),
     }
+    let making = |errno| ImageError::Make { path: "/etc".into(), errno };
+    let lower = open_tree(etc, Audience::Everyone)?.root_dir(Some(ETC)).map_err(making)?;
+    root.graft(cx, b"etc", lower).map_err(making)?;
     Ok(())
 }
 
