@@ -1,6 +1,7 @@
 //! Developer verbs: `cargo xtask <verb>`.
 
 mod ci;
+mod faults;
 mod fuzz;
 mod ordinary_kvm;
 mod pages;
@@ -20,6 +21,10 @@ verbs:
   syscalls [--check]          write docs/syscalls.md from the system-call table, or fail if it is stale
   fuzz [target...]            run the fuzz targets of the package `fuzz`, or those named, for a minute each
       --seconds N             for so many seconds each
+  faults [name...]            let each call of the host fail in turn that vmm and runtime make, some twenty minutes of
+                              it, and kill them in the middle of calls: all of the test `host_faults`, or the parts
+                              whose name contains `name` (`every call fails: run`, `killed at random`)
+      --seconds N             kill for so many seconds, not for a minute
   unsafe-code [--check]       count the word `unsafe` in each package: the numbers of unsafe-code.toml may only fall
   attack-surface [--check]    write docs/attack-surface.md from the table of the vmm's system-call filter, or fail if
                               it is stale
@@ -47,6 +52,7 @@ fn run() -> anyhow::Result<ExitCode> {
         ["ci"] => ci::run(None),
         ["ci", only] => ci::run(Some(only)),
         ["fuzz", words @ ..] => fuzz::run(words),
+        ["faults", words @ ..] => faults::run(words),
         ["unsafe-code"] => unsafe_code::run(false),
         ["unsafe-code", "--check"] => unsafe_code::run(true),
         ["syscalls"] => pages::run(&pages::SYSCALLS, pages::Mode::Write),

@@ -152,6 +152,8 @@ pub(crate) struct RunOptions {
     /// Standard input must be a terminal. All keys are for the program: Ctrl-C and Ctrl-Z are for what runs in its
     /// foreground, and shells have job control. Without this option the program has this very terminal as its standard
     /// streams where they are one: it can use it, but there is no job control, and Ctrl-Z stops the whole sandbox.
+    /// Either way a terminal gets what the program writes unchanged, escape sequences too, as with ssh: pass the output of
+    /// a program that you do not trust through `cat -v`, or into a file.
     #[arg(short = 't', long, conflicts_with = "strace")]
     pub(crate) tty: bool,
 

@@ -91,7 +91,7 @@ fn measure<F: Finding>(output: &Output, run: impl FnOnce(Bench) -> Result<F>) ->
         lg_bench::check_json_path(path)?;
     }
     let finding = run(new_bench()?)?;
-    writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
+    writeln!(std::io::stdout().lock(), "{}", crate::printable_lines(&finding.tables()))?;
     if let Some(path) = &output.json {
         lg_bench::write_json(path, &finding)?;
     }
@@ -249,7 +249,7 @@ fn compare(options: CompareOptions) -> Result<u8> {
     };
     let config = CompareConfig { sides, alpha: options.alpha, threshold: options.threshold / 100.0 };
     let finding = config.run()?;
-    writeln!(std::io::stdout().lock(), "{}", finding.tables())?;
+    writeln!(std::io::stdout().lock(), "{}", crate::printable_lines(&finding.tables()))?;
     if let Some(path) = &options.output.json {
         lg_bench::write_json(path, &finding)?;
     }

@@ -101,7 +101,7 @@ pub(crate) fn run(options: &DoctorOptions) -> Result<u8> {
         return leftovers(options);
     }
     let findings = examine();
-    let text = if options.json { serde_json::to_string_pretty(&findings)? + "\n" } else { text(&findings) };
+    let text = if options.json { json(&findings)? } else { crate::printable_lines(&text(&findings)) + "\n" };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(u8::from(!findings.ok))
 }
@@ -114,10 +114,13 @@ fn leftovers(options: &DoctorOptions) -> Result<u8> {
         bytes: left.iter().map(|orphan| orphan.bytes).sum(),
         left,
     };
-    let text =
-        if options.json { serde_json::to_string_pretty(&found)? + "\n" } else { leftovers_text(&found) };
+    let text = if options.json { json(&found)? } else { leftovers_text(&found) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(u8::from(found.count > 0))
+}
+
+fn json(found: &impl Serialize) -> Result<String> {
+    Ok(lg_control::printable_json(&serde_json::to_string_pretty(found)?).into_owned() + "\n")
 }
 
 fn leftovers_text(found: &Leftovers) -> String {

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use clap::error::ErrorKind;
-use lg_control::EXIT_LUMINAGUARD;
+use lg_control::{EXIT_LUMINAGUARD, printable};
 
 use crate::args::{Arguments, Verb};
 
@@ -95,5 +95,10 @@ fn async_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Says what is wrong, in one line. When standard error is gone, nobody is left to be told.
 fn complain(message: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "luminaguard: {message}");
+    let _ = writeln!(std::io::stderr(), "luminaguard: {}", printable(message));
+}
+
+/// Text of several lines for a terminal: no names and messages from elsewhere in it may command that.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

@@ -355,7 +355,7 @@ impl Session {
         let path = if path.is_empty() { "/" } else { path };
         let mut text = String::new();
         for entry in self.sandbox.files().list(path).await.with_context(|| format!("cannot list {path}"))? {
-            text += &String::from_utf8_lossy(&entry.name);
+            text += &lg_control::printable(&String::from_utf8_lossy(&entry.name));
             text += match entry.file_type & FILE_TYPE {
                 DIRECTORY => "/\n",
                 SYMLINK => "@\n",

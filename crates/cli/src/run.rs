@@ -95,7 +95,7 @@ fn json(report: &Report) -> Result<String> {
         exit_status: report.outcome.exit_status(),
         stats: &report.stats,
     };
-    Ok(serde_json::to_string_pretty(&file)? + "\n")
+    Ok(lg_control::printable_json(&serde_json::to_string_pretty(&file)?).into_owned() + "\n")
 }
 
 /// The statistics for people.

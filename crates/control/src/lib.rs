@@ -42,6 +42,7 @@
 pub mod frame;
 mod message;
 mod operation;
+mod printable;
 mod report;
 mod spec;
 mod wall;
@@ -55,6 +56,7 @@ pub use operation::{
     DirEntry, ExitStatus, Fault, FaultKind, FileFacts, ForkSpec, MAX_STDIO, ProcessInfo, Program, Reply,
     SignalScope, Stdio, Terminal, WriteMode,
 };
+pub use printable::{printable, printable_json};
 pub use report::{
     EXIT_LUMINAGUARD, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, EXIT_TIMED_OUT, Exits, Outcome, Report,
     StartFailure, StartFailureKind, Stats, SyscallCount,

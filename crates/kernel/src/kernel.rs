@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use lg_abi::raw::general::{S_IFDIR, S_IFMT};
 use lg_abi::{Errno, SigSet, SigStack, Timespec};
-use lg_platform::{Context, Platform, Regs};
+use lg_platform::{Context, Platform, PlatformError, Regs};
 
 use crate::fs::terminal::Terminal;
 use crate::futex::FutexTable;
@@ -86,6 +86,8 @@ pub struct Kernel {
     /// Processes that the operator has launched and whose end it has not been told of.
     pub(crate) launched: BTreeMap<Tid, Option<ExitStatus>>,
     pub(crate) end: Option<End>,
+    /// Why the platform is of no use any more, once it has failed: the sandbox ends before guest code runs again.
+    pub(crate) failed: Option<PlatformError>,
     /// After how long the running task is interrupted to look for requests from outside, in ns.
     pub(crate) look_every_ns: Option<u64>,
     /// Whether the running task gives up its turn (sched_yield(2)).
@@ -132,6 +134,7 @@ impl Kernel {
             main: None,
             launched: BTreeMap::new(),
             end: None,
+            failed: None,
             look_every_ns: None,
             yielded: false,
             idle_since_ns: None,

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lg_abi::raw::general as linux;
-use lg_abi::{SigInfo, Signal};
+use lg_abi::{Errno, SigInfo, Signal};
 use lg_platform::{Access, PlatformError, Trap, UserAddr, Vector};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -67,6 +67,9 @@ impl Kernel {
             self.check_limits();
             self.expire_timers();
             self.wake_ready();
+            if let Some(error) = self.failed.take() {
+                return Err(error.into());
+            }
             if let Some(end) = self.end {
                 return Ok(end);
             }
@@ -162,7 +165,7 @@ impl Kernel {
                 self.end_task(tid, status);
                 return false;
             }
-            if self.end.is_some() || !matches!(task.state, TaskState::Runnable) {
+            if self.end.is_some() || self.failed.is_some() || !matches!(task.state, TaskState::Runnable) {
                 return false;
             }
             if task.call.is_none() {
@@ -192,6 +195,25 @@ impl Kernel {
             self.machine.borrow_mut().sync(&mut task.context)?;
         }
         Ok(())
+    }
+
+    /// Does what [`Kernel::unload`] does for a task whose state is not wanted any more.
+    pub(crate) fn discard_loaded(&mut self) {
+        if let Err(error) = self.unload() {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// Brings a task's lazy state out of the platform.
+    ///
+    /// Errors: EIO where the platform fails; then no answer reaches the guest any more, since the sandbox ends.
+    pub(crate) fn sync_task(&mut self, tid: Tid) -> Result<(), Errno> {
+        let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
+        let result = self.machine.borrow_mut().sync(&mut task.context);
+        result.map_err(|error| {
+            self.failed.get_or_insert(error);
+            Errno::EIO
+        })
     }
 
     /// Charges the loaded task for the processor time since the last charge.
@@ -226,13 +248,14 @@ impl Kernel {
     }
 
     fn exception(&mut self, tid: Tid, vector: Vector, error_code: u64) {
-        let Some(task) = self.tasks.get_mut(&tid) else { return };
+        let Some(task) = self.tasks.get(&tid) else { return };
         let rip = task.context.regs.rip;
         let info = match vector {
             Vector::DIVIDE_ERROR => SigInfo::from_fault(Signal::SIGFPE, linux::FPE_INTDIV as i32, rip),
             Vector::X87_FLOATING_POINT | Vector::SIMD_FLOATING_POINT => {
-                // A state that can not be had tells nothing; the failure shows again at the next switch.
-                let _ = self.machine.borrow_mut().sync(&mut task.context);
+                // A state that can not be had ends the sandbox.
+                let _ = self.sync_task(tid);
+                let Some(task) = self.tasks.get(&tid) else { return };
                 let code = floating_point_code(&task.context.fpu, vector);
                 SigInfo::from_fault(Signal::SIGFPE, code as i32, rip)
             }
@@ -431,3 +454,6 @@ enum TurnEnd {
     /// Time was up, or something happened outside; the task is back in the queue.
     Interrupted,
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub struct Sandbox {
     pub script: Rc<RefCell<VecDeque<Step>>>,
     pub tsc: Rc<Cell<Option<Tsc>>>,
     pub deadline_ns: Rc<Cell<Option<u64>>>,
+    /// Whether the platform fails to give a task's lazy state.
+    pub is_failing: Rc<Cell<bool>>,
     image: TempDir,
 }
 
@@ -46,6 +48,7 @@ impl Sandbox {
     pub fn new(limits: Limits) -> Sandbox {
         let platform = MockPlatform::new(FRAMES);
         let (script, tsc, deadline_ns) = (platform.script(), platform.tsc_cell(), platform.deadline_cell());
+        let is_failing = platform.failing_cell();
         tsc.set(Some(Tsc { ticks: 1 << 40, khz: 1_000_000 }));
         let config = KernelConfig { hostname: b"box".to_vec(), limits, trace: None };
         let mut kernel = Kernel::new(Box::new(platform), config).unwrap();
@@ -75,7 +78,7 @@ impl Sandbox {
         };
         let main = kernel.launch(fds, program).unwrap();
         kernel.end_with(main);
-        Sandbox { kernel, main, script, tsc, deadline_ns, image }
+        Sandbox { kernel, main, script, tsc, deadline_ns, is_failing, image }
     }
 
     /// Makes a system call of the first process. It must not sleep.

@@ -100,6 +100,7 @@ pub struct MockPlatform {
     steps: Rc<RefCell<VecDeque<Step>>>,
     tsc: Rc<Cell<Option<Tsc>>>,
     deadline_ns: Rc<Cell<Option<u64>>>,
+    is_failing: Rc<Cell<bool>>,
 }
 
 impl MockPlatform {
@@ -113,6 +114,7 @@ impl MockPlatform {
             steps: Rc::default(),
             tsc: Rc::default(),
             deadline_ns: Rc::default(),
+            is_failing: Rc::default(),
         }
     }
 
@@ -129,6 +131,11 @@ impl MockPlatform {
     /// Returns the deadline that the last `switch` was given.
     pub fn deadline_cell(&self) -> Rc<Cell<Option<u64>>> {
         self.deadline_ns.clone()
+    }
+
+    /// Returns whether the lazy state of a thread can not be had, to be set while the kernel owns the platform.
+    pub fn failing_cell(&self) -> Rc<Cell<bool>> {
+        self.is_failing.clone()
     }
 
     fn space_mut(&mut self, space: SpaceId) -> &mut BTreeMap<UserAddr, Mapping> {
@@ -198,6 +205,9 @@ impl Platform for MockPlatform {
     }
 
     fn sync(&mut self, _context: &mut Context) -> Result<(), PlatformError> {
+        if self.is_failing.get() {
+            return Err(PlatformError::Host { call: "sync", source: io::Error::from_raw_os_error(5) });
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::scenario::{Scenario, Starts};
-use super::tracer::{End, Fault, Trace};
+use super::tracer::{End, Fault, Side, Trace};
 
 /// The exit status of the command line where LuminaGuard failed, not the program.
 const EXIT_LUMINAGUARD: i32 = 125;
@@ -62,7 +62,17 @@ pub fn judge(scenario: &Scenario, fault: Option<Fault>, run: &Run, sound: Option
     if !run.temporary.is_empty() {
         wrong.push(format!("temporary files are left: {:?}", run.temporary));
     }
-    let is_named = |line: &str| fault.is_some_and(|fault| names_error(line, fault.errno));
+    let is_named = |line: &str| match fault {
+        None => false,
+        Some(Fault::Fails { errno, .. }) => names_error(line, errno),
+        // A vmm that is killed says nothing; its runtime says what became of it.
+        Some(Fault::Killed { .. }) => line.starts_with("error: "),
+    };
+    if let (Some(Fault::Killed { side: Side::First, .. }), End::Signaled(Signal::SIGKILL)) =
+        (fault, run.trace.end)
+    {
+        return wrong;
+    }
     match run.trace.end {
         End::Exited(0) => {
             if sound.is_some_and(|sound| sound.output != run.output) {
@@ -93,7 +103,9 @@ pub fn judge(scenario: &Scenario, fault: Option<Fault>, run: &Run, sound: Option
 fn names_error(line: &str, errno: Errno) -> bool {
     let text = std::io::Error::from(errno).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
-    line.contains(text) || line.contains(&format!("{errno:?}")) || is_bus_error(line)
+    // The last is what the dynamic linker says.
+    let told = [text.to_owned(), format!("{errno:?}"), format!("Error {}", errno as i32)];
+    told.iter().any(|told| line.contains(told)) || is_bus_error(line)
 }
 
 /// Whether a program of the guest could not read what is mapped, which it gets as SIGBUS (mmap(2)).

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use libtest_mimic::Failed;
 
-use super::calls::Kind;
 use super::judge::{Run, judge};
 use super::tracer::{self, Counts, Fault, Side, Trace};
 
@@ -13,11 +12,14 @@ const LUMINAGUARD: &str = env!("CARGO_BIN_EXE_luminaguard");
 /// How many faults there are to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Amount {
-    /// One error at the first occurrence of each call.
+    /// One error at the first occurrence of calls.
     Some,
-    /// Each error at the first, the middle and the last occurrence.
+    /// Each error at the first, the middle and the last occurrence of each call.
     All,
 }
+
+/// In the middle of how many calls processes are killed.
+const KILLS: usize = 12;
 
 /// A program that starts sandboxes.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Scenario {
     /// What the directory `granted` in there holds afterwards, if the command succeeds.
     granted: &'static [&'static str],
     pub starts: Starts,
+    /// Of how many calls one fails where not all do.
+    one_of: usize,
 }
 
 /// What is started.
@@ -39,8 +43,8 @@ pub enum Starts {
     Runtime,
 }
 
-const fn runtime(name: &'static str, command: &'static [&'static str]) -> Scenario {
-    Scenario { name, command, granted: &[], starts: Starts::Runtime }
+const fn runtime(name: &'static str, command: &'static [&'static str], one_of: usize) -> Scenario {
+    Scenario { name, command, granted: &[], starts: Starts::Runtime, one_of }
 }
 
 /// All of them.
@@ -50,6 +54,7 @@ pub const SCENARIOS: &[Scenario] = &[
         command: &["run", "--", "sh", "-c", "set -e; echo hi; ls /usr > /tmp/list; wc -l < /tmp/list"],
         granted: &[],
         starts: Starts::CommandLine,
+        one_of: 1,
     },
     Scenario {
         name: "run with a mount",
@@ -65,39 +70,74 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
         granted: &["b", "h"],
         starts: Starts::CommandLine,
+        one_of: 4,
     },
-    runtime("template", &["driver", "template"]),
-    runtime("fork", &["driver", "fork"]),
-    runtime("pool", &["driver", "pool"]),
+    runtime("template", &["driver", "template"], 2),
+    runtime("fork", &["driver", "fork"], 5),
+    runtime("pool", &["driver", "pool"], 5),
 ];
 
 impl Scenario {
     /// Counts the calls, then lets them fail one by one.
-    pub fn fail_each_call(&self, amount: Amount) -> Result<(), Failed> {
+    pub fn fail_calls(&self, amount: Amount) -> Result<(), Failed> {
+        let sound = self.sound()?;
+        let counts = &sound.trace.counts;
+        let unknown = counts.keys().filter(|(_, kind)| kind.row().is_none());
+        let mut wrong: Vec<String> =
+            unknown.map(|(_, kind)| format!("{kind} is not among the known calls")).collect();
+        let mut faults = faults(counts, amount);
+        if amount == Amount::Some {
+            faults = faults.into_iter().step_by(self.one_of).collect();
+        }
+        wrong.extend(self.go_wrong(&faults, &sound)?);
+        println!("{}: {} calls failed, {} wrong", self.name, faults.len(), wrong.len());
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    }
+
+    /// Kills runtimes and vmms, each time another in the middle of another call.
+    pub fn kill_in_calls(&self) -> Result<(), Failed> {
+        let sound = self.sound()?;
+        let sides =
+            if self.starts == Starts::Runtime { vec![Side::First, Side::Other] } else { vec![Side::First] };
+        let trace = &sound.trace;
+        let faults = (0..KILLS).flat_map(|kill| {
+            let call = move |side| kill * trace.calls(side) / KILLS + kill;
+            sides.iter().map(move |&side| Fault::Killed { side, call: call(side) })
+        });
+        let wrong = self.go_wrong(&faults.collect::<Vec<_>>(), &sound)?;
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+    }
+
+    /// Kills a runtime or a vmm in the middle of a call, as a generator of random numbers says.
+    pub fn kill_at_random(&self, random: &mut fastrand::Rng, sound: &Run) -> Result<Vec<String>, Failed> {
+        let side = if self.starts == Starts::Runtime && random.bool() { Side::Other } else { Side::First };
+        let call = random.usize(0..sound.trace.calls(side).max(1));
+        self.go_wrong(&[Fault::Killed { side, call }], sound)
+    }
+
+    /// A run in which nothing goes wrong.
+    pub fn sound(&self) -> Result<Run, Failed> {
         let sound = self.run(None)?;
         let wrong = judge(self, None, &sound, None);
-        if !wrong.is_empty() {
-            return Err(format!("without any fault: {}\n{}", wrong.join("; "), sound.errors).into());
+        if wrong.is_empty() {
+            return Ok(sound);
         }
+        Err(format!("without any fault: {}\n{}", wrong.join("; "), sound.errors).into())
+    }
+
+    /// Runs once for each fault; answers a line for each run that went as none may.
+    fn go_wrong(&self, faults: &[Fault], sound: &Run) -> Result<Vec<String>, Failed> {
         let mut wrong = Vec::new();
-        for (kind, errnos) in kinds(&sound.trace.counts) {
-            if errnos.is_none() {
-                wrong.push(format!("{kind} is not among the known calls"));
-            }
-        }
-        let faults = faults(&sound.trace.counts, amount);
-        for fault in &faults {
+        for fault in faults {
             let run = self.run(Some(*fault))?;
-            let found = judge(self, Some(*fault), &run, Some(&sound));
-            if amount == Amount::All {
-                println!("{}", told(*fault, &run, &found));
-            }
+            let found = judge(self, Some(*fault), &run, Some(sound));
+            let line = told(*fault, &run, &found);
+            println!("{}: {line}", self.name);
             if !found.is_empty() {
-                wrong.push(told(*fault, &run, &found));
+                wrong.push(line);
             }
         }
-        println!("{}: {} faults, {} wrong", self.name, faults.len(), wrong.len());
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+        Ok(wrong)
     }
 
     fn run(&self, fault: Option<Fault>) -> Result<Run, Failed> {
@@ -123,10 +163,6 @@ impl Scenario {
     }
 }
 
-fn kinds(counts: &Counts) -> impl Iterator<Item = (Kind, Option<&'static [nix::errno::Errno]>)> {
-    counts.keys().map(|(_, kind)| (*kind, kind.errnos()))
-}
-
 /// The faults that there are to be after so many calls.
 fn faults(counts: &Counts, amount: Amount) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -136,10 +172,10 @@ fn faults(counts: &Counts, amount: Amount) -> Vec<Fault> {
         occurrences.dedup();
         match amount {
             Amount::Some => {
-                faults.extend(errnos.first().map(|&errno| Fault { side, kind, occurrence: 0, errno }))
+                faults.extend(errnos.first().map(|&errno| Fault::Fails { side, kind, occurrence: 0, errno }))
             }
             Amount::All => faults.extend(occurrences.into_iter().flat_map(|occurrence| {
-                errnos.iter().map(move |&errno| Fault { side, kind, occurrence, errno })
+                errnos.iter().map(move |&errno| Fault::Fails { side, kind, occurrence, errno })
             })),
         }
     }
@@ -148,11 +184,16 @@ fn faults(counts: &Counts, amount: Amount) -> Vec<Fault> {
 
 /// A fault and what came of it, in a line.
 fn told(fault: Fault, run: &Run, wrong: &[String]) -> String {
-    let Fault { side, kind, occurrence, errno } = fault;
-    let who = if side == Side::First { "first" } else { "other" };
+    let who = |side| if side == Side::First { "first" } else { "other" };
+    let what = match fault {
+        Fault::Fails { side, kind, occurrence, errno } => {
+            format!("{} process, {kind} no. {occurrence}: {errno:?}", who(side))
+        }
+        Fault::Killed { side, call } => format!("{} process, call no. {call}: killed", who(side)),
+    };
     let Trace { end, is_injected, .. } = &run.trace;
     let came = if *is_injected { "" } else { " (did not come)" };
     let errors = run.errors.trim_end().replace('\n', " | ");
     let wrong = if wrong.is_empty() { String::new() } else { format!(" WRONG: {}", wrong.join("; ")) };
-    format!("{who} {kind} #{occurrence} {errno}{came}: {end:?} {errors}{wrong}")
+    format!("{what}{came}: {end:?} {errors}{wrong}")
 }

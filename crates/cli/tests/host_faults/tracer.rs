@@ -39,14 +39,23 @@ pub enum Side {
 /// How often each call was made, from where the main function of each program begins.
 pub type Counts = BTreeMap<(Side, Kind), usize>;
 
-/// Which call fails, and how.
+/// What goes wrong.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault {
-    pub side: Side,
-    pub kind: Kind,
-    /// The how manieth of its kind, from 0.
-    pub occurrence: usize,
-    pub errno: Errno,
+pub enum Fault {
+    /// A call fails.
+    Fails {
+        side: Side,
+        kind: Kind,
+        /// The how manieth of its kind, from 0.
+        occurrence: usize,
+        errno: Errno,
+    },
+    /// A process is killed in the middle of a call.
+    Killed {
+        side: Side,
+        /// The how manieth call of its side, from 0.
+        call: usize,
+    },
 }
 
 /// How a program ended.
@@ -62,10 +71,17 @@ pub struct Trace {
     /// How the first program ended.
     pub end: End,
     pub counts: Counts,
-    /// Whether the call that was to fail was made.
+    /// Whether the call was made in which something was to go wrong.
     pub is_injected: bool,
     /// What went wrong in the eyes of the tracer: it hung, something was left, a process crashed.
     pub wrong: Vec<String>,
+}
+
+impl Trace {
+    /// How many calls of a side were counted.
+    pub fn calls(&self, side: Side) -> usize {
+        self.counts.iter().filter(|((of, _), _)| *of == side).map(|(_, count)| count).sum()
+    }
 }
 
 /// Waits, in the place of a tracer that is about to come, and becomes the program that is named.
@@ -194,6 +210,8 @@ struct Tracer {
     fault: Option<Fault>,
     tracees: BTreeMap<Pid, Tracee>,
     counts: Counts,
+    /// All calls of a side.
+    calls: BTreeMap<Side, usize>,
     is_injected: bool,
     end: Option<End>,
     wrong: Vec<String>,
@@ -209,6 +227,7 @@ impl Tracer {
             fault,
             tracees: [(first, tracee)].into(),
             counts: Counts::new(),
+            calls: BTreeMap::new(),
             is_injected: false,
             end: None,
             wrong: Vec::new(),
@@ -322,16 +341,24 @@ impl Tracer {
         let kind = Kind::of(number, [registers.rdi, registers.rsi, registers.rdx]);
         let count = self.counts.entry((tracee.side, kind)).or_insert(0);
         let occurrence = std::mem::replace(count, *count + 1);
-        let hit = self.fault.filter(|fault| {
-            fault.side == tracee.side && fault.kind == kind && fault.occurrence == occurrence
-        });
-        if let Some(fault) = hit {
-            self.is_injected = true;
-            tracee.pending = Some(fault.errno);
-            if kind.row().is_none_or(|row: &Row| !matches!(row.fails, Fails::AfterAll(_))) {
-                registers.orig_rax = SYS_getpid.cast_unsigned();
-                ptrace::setregs(pid, registers)?;
+        let calls = self.calls.entry(tracee.side).or_insert(0);
+        let call_of_side = std::mem::replace(calls, *calls + 1);
+        match self.fault {
+            Some(Fault::Fails { side, kind: failing, occurrence: at, errno })
+                if (side, failing, at) == (tracee.side, kind, occurrence) =>
+            {
+                self.is_injected = true;
+                tracee.pending = Some(errno);
+                if kind.row().is_none_or(|row: &Row| !matches!(row.fails, Fails::AfterAll(_))) {
+                    registers.orig_rax = SYS_getpid.cast_unsigned();
+                    ptrace::setregs(pid, registers)?;
+                }
             }
+            Some(Fault::Killed { side, call }) if (side, call) == (tracee.side, call_of_side) => {
+                self.is_injected = true;
+                kill(pid, Signal::SIGKILL)?;
+            }
+            _ => {}
         }
         Ok(())
     }

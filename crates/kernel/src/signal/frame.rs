@@ -46,8 +46,8 @@ impl Kernel {
         action: &SigAction,
     ) -> Result<(), Errno> {
         let (xsave_len, xcr0) = self.machine.borrow().xsave();
+        self.sync_task(tid)?;
         let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
-        self.machine.borrow_mut().sync(&mut task.context).map_err(|_| Errno::EFAULT)?;
         let user = UserMemory::new(&task.mm);
         let regs = task.context.regs;
 
@@ -93,8 +93,8 @@ impl Kernel {
     /// Errors: EFAULT where the frame can not be read: the task gets SIGSEGV.
     pub(crate) fn pop_signal_frame(&mut self, tid: Tid) -> Result<(), Errno> {
         let (xsave_len, _) = self.machine.borrow().xsave();
+        self.sync_task(tid)?;
         let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
-        self.machine.borrow_mut().sync(&mut task.context).map_err(|_| Errno::EFAULT)?;
         let user = UserMemory::new(&task.mm);
         let ucontext: UContext = user.copy_in(task.context.regs.rsp)?;
         let saved = &ucontext.mcontext;

@@ -144,10 +144,8 @@ pub(super) fn sys_arch_prctl(ctx: &mut Ctx<'_>, [code, addr, ..]: [u64; 6]) -> S
     if matches!(code, ARCH_SET_FS | ARCH_SET_GS) && addr >= USER_END.0 {
         return Err(Errno::EPERM.into());
     }
-    let machine = ctx.kernel.machine.clone();
-    let task = ctx.task_mut();
-    machine.borrow_mut().sync(&mut task.context).map_err(|_| Errno::EIO)?;
-    let regs = &mut task.context.regs;
+    ctx.kernel.sync_task(ctx.tid)?;
+    let regs = &mut ctx.task_mut().context.regs;
     let value = match code {
         ARCH_SET_FS => {
             regs.fs_base = addr;

@@ -114,10 +114,8 @@ impl Kernel {
         self.check_process_limit(parent)?;
         let tid = self.next_tid().ok_or(Errno::EAGAIN)?;
         self.charge_cpu();
-        if self.loaded == Some(parent)
-            && let Some(task) = self.tasks.get_mut(&parent)
-        {
-            self.machine.borrow_mut().sync(&mut task.context).map_err(|_| Errno::ENOMEM)?;
+        if self.loaded == Some(parent) {
+            self.sync_task(parent)?;
         }
         let task = self.tasks.get(&parent).ok_or(Errno::ESRCH)?;
         let mm = if has(VM) {

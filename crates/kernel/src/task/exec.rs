@@ -190,8 +190,8 @@ impl Kernel {
     fn commit_exec(&mut self, tid: Tid, image: Image, exe: &Path, mut comm: Vec<u8>) {
         self.end_other_threads(tid);
         if self.loaded == Some(tid) {
-            // The old state is not wanted; what fails here fails again at the next switch.
-            let _ = self.unload();
+            // The old state is not wanted.
+            self.discard_loaded();
         }
         self.close_on_exec(tid);
         let Some(task) = self.tasks.get_mut(&tid) else { return };

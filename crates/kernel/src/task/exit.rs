@@ -138,9 +138,8 @@ impl Kernel {
     pub(crate) fn end_task(&mut self, tid: Tid, status: ExitStatus) {
         self.run_queue.remove(tid);
         if self.loaded == Some(tid) {
-            // What the platform still holds of it is of no use to anybody; a failure here shows again at
-            // the next switch.
-            let _ = self.unload();
+            // What the platform still holds of it is of no use to anybody.
+            self.discard_loaded();
         }
         let Some(task) = self.tasks.get(&tid) else { return };
         if task.clear_child_tid != 0 {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lg_control::printable;
 use serde::Serialize;
 
 use super::{LOOK_EVERY, NAME, named_entries, walk};
@@ -86,7 +87,9 @@ pub struct Orphan {
 
 impl fmt::Display for Orphan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<13}  {}  {}", self.kind.name(), self.what, self.place)?;
+        // Whoever made it has chosen the name.
+        let (what, place) = (printable(&self.what), printable(&self.place));
+        write!(f, "{:<13}  {what}  {place}", self.kind.name())?;
         if let Some(pid) = self.pid {
             write!(f, "  pid {pid}")?;
         }
