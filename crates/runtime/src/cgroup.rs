@@ -105,11 +105,11 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Processes that are just ending keep it busy for a moment.
+        // Processes that are just ending keep it busy for a moment; whatever else is in the way may pass as well.
         let started = std::time::Instant::now();
         while !self.directories.is_empty() {
             self.directories.retain(|directory| {
-                matches!(fs::remove_dir(directory), Err(error) if error.kind() == io::ErrorKind::ResourceBusy)
+                matches!(fs::remove_dir(directory), Err(error) if error.kind() != io::ErrorKind::NotFound)
             });
             if started.elapsed() > REMOVE_PATIENCE {
                 return;
@@ -183,11 +183,12 @@ fn locate(
     if let Some(path) = own(&|number, controllers| number == "0" && controllers.is_empty()) {
         let parent = root.join(path);
         let listed = |file: &str| {
-            let text = fs::read_to_string(parent.join(file)).unwrap_or_default();
-            text.split_ascii_whitespace().any(|word| word == controller)
+            let path = parent.join(file);
+            let text = if_there(&path, fs::read_to_string(&path))?.unwrap_or_default();
+            Ok(text.split_ascii_whitespace().any(|word| word == controller))
         };
-        if listed("cgroup.controllers") {
-            if !listed("cgroup.subtree_control") {
+        if listed("cgroup.controllers")? {
+            if !listed("cgroup.subtree_control")? {
                 let file = parent.join("cgroup.subtree_control");
                 refused("write", &file, fs::write(&file, format!("+{controller}")))?;
             }
@@ -197,10 +198,19 @@ fn locate(
     let has = |_: &str, controllers: &str| controllers.split(',').any(|word| word == controller);
     let path = own(&has).ok_or(CgroupError::NoController { controller })?;
     let mounted = root.join(controller).join(path);
-    if !mounted.join("cgroup.procs").exists() {
+    let processes = mounted.join("cgroup.procs");
+    if if_there(&processes, processes.metadata())?.is_none() {
         return Err(CgroupError::NoController { controller });
     }
     Ok((mounted.join(name), setting.v1.clone()))
+}
+
+/// What the host answers about a file, if it is there.
+fn if_there<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, CgroupError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => refused("read", path, result).map(Some),
+    }
 }
 
 fn refused<T>(doing: &'static str, path: &Path, result: io::Result<T>) -> Result<T, CgroupError> {

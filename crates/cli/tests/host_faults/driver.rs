@@ -2,12 +2,16 @@
 //! must succeed then.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lg_runtime::admission::{Admission, AdmissionConfig};
 use lg_runtime::pool::{Ask, SandboxPool, SandboxPoolConfig};
-use lg_runtime::{Census, ExitStatus, Sandbox, Template, TemplateSpec};
+use lg_runtime::{
+    Census, Cgroup, CgroupError, CgroupLimits, ExitStatus, Launcher, Leftovers, Sandbox, Template,
+    TemplateSpec,
+};
 
 use super::common::{launcher, told};
 
@@ -34,7 +38,8 @@ pub fn drive(name: &str) -> ExitCode {
         if said.is_err() {
             said = attempt(name).await;
         }
-        let left = before.settle(MOMENT).await;
+        // Control groups are counted by name: others make some, too.
+        let left = Leftovers { cgroups: None, ..before.settle(MOMENT).await };
         match said {
             Ok(text) => print!("{text}"),
             Err(error) => {
@@ -42,17 +47,19 @@ pub fn drive(name: &str) -> ExitCode {
                 return ExitCode::from(3);
             }
         }
-        if left.is_nothing() {
+        let groups = own_cgroups(Path::new("/sys/fs/cgroup"));
+        if left.is_nothing() && groups.is_empty() {
             return ExitCode::SUCCESS;
         }
-        eprintln!("left behind: {left:?}");
+        eprintln!("left behind: {left:?} {groups:?}");
         ExitCode::from(4)
     })
 }
 
 async fn attempt(name: &str) -> Said {
     match name {
-        "template" => template().await,
+        "template" => template(launcher()).await,
+        "cgroup" => cgroup().await,
         "fork" => fork().await,
         "pool" => pool().await,
         other => Err(format!("there is no {other}").into()),
@@ -60,8 +67,8 @@ async fn attempt(name: &str) -> Said {
 }
 
 /// A template, two forks, a program and a file in each.
-async fn template() -> Said {
-    let template = Template::build(&TemplateSpec::base(), &launcher()).await?;
+async fn template(launcher: Launcher) -> Said {
+    let template = Template::build(&TemplateSpec::base(), &launcher).await?;
     let mut said = String::new();
     for number in 1..=2 {
         let fork = template.spawn().await?;
@@ -72,6 +79,27 @@ async fn template() -> Said {
     }
     template.end().await?;
     Ok(said)
+}
+
+/// The same in a control group, where the host has some.
+async fn cgroup() -> Said {
+    match Cgroup::create(&CgroupLimits { processes: Some(64), ..CgroupLimits::default() }) {
+        Ok(group) => template(launcher().cgroup(group.into())).await,
+        Err(CgroupError::NoController { .. }) => template(launcher()).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Control groups that this process has made and that are there.
+fn own_cgroups(directory: &Path) -> Vec<PathBuf> {
+    let own = format!("luminaguard-{}-", std::process::id());
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let found = directories.flat_map(|entry| {
+        let is_own = entry.file_name().to_string_lossy().starts_with(&own);
+        if is_own { vec![entry.path()] } else { own_cgroups(&entry.path()) }
+    });
+    found.collect()
 }
 
 /// A sandbox that is forked from the middle of its life.

@@ -73,6 +73,7 @@ pub const SCENARIOS: &[Scenario] = &[
         one_of: 4,
     },
     runtime("template", &["driver", "template"], 2),
+    runtime("cgroup", &["driver", "cgroup"], 5),
     runtime("fork", &["driver", "fork"], 5),
     runtime("pool", &["driver", "pool"], 5),
 ];
