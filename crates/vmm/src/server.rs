@@ -118,7 +118,10 @@ impl Server {
     pub fn finish(mut self, kernel: Option<&mut Kernel>, outcome: Outcome) {
         if let Some(kernel) = kernel {
             self.stats.wall_ns = nanoseconds(self.running_since);
-            self.collect(kernel);
+            // What has failed ends as no program would.
+            if !matches!(outcome, Outcome::Failed(_)) {
+                self.collect(kernel);
+            }
             report::collect(kernel, &mut self.stats);
         }
         let outcome = match &self.broken {

@@ -12,6 +12,8 @@ use super::tracer::{End, Fault, Side, Trace};
 const EXIT_LUMINAGUARD: i32 = 125;
 /// The exit status of a shell whose program ended with SIGBUS.
 const SHELL_BUS_ERROR: i32 = 128 + Signal::SIGBUS as i32;
+/// What is told of an interpreter that found an error before it could tell of it.
+const GUEST_GAVE_UP: &str = "the interpreter ended: exit status 1";
 /// What only a bug says.
 const PANICS: [&str; 5] =
     ["panicked", "internal error", "RUST_BACKTRACE", "fatal runtime error", "memory allocation of"];
@@ -105,7 +107,7 @@ fn names_error(line: &str, errno: Errno) -> bool {
     let text = text.split(" (os error").next().unwrap_or(&text);
     // The last is what the dynamic linker says.
     let told = [text.to_owned(), format!("{errno:?}"), format!("Error {}", errno as i32)];
-    told.iter().any(|told| line.contains(told)) || is_bus_error(line)
+    told.iter().any(|told| line.contains(told)) || is_bus_error(line) || line.contains(GUEST_GAVE_UP)
 }
 
 /// Whether a program of the guest could not read what is mapped, which it gets as SIGBUS (mmap(2)).

@@ -72,10 +72,10 @@ pub const SCENARIOS: &[Scenario] = &[
         starts: Starts::CommandLine,
         one_of: 4,
     },
-    runtime("template", &["driver", "template"], 2),
-    runtime("cgroup", &["driver", "cgroup"], 5),
-    runtime("fork", &["driver", "fork"], 5),
-    runtime("pool", &["driver", "pool"], 5),
+    runtime("template", &["driver", "template"], 3),
+    runtime("cgroup", &["driver", "cgroup"], 8),
+    runtime("fork", &["driver", "fork"], 8),
+    runtime("pool", &["driver", "pool"], 8),
 ];
 
 impl Scenario {

@@ -29,7 +29,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, RenameFlags, Timest
 use rustix::io::Errno as HostErrno;
 
 use self::pages::{HostPages, KeptPages};
-use super::host::{LowerStat, read_host_dir, resolve_flags, to_errno};
+use super::host::{LowerStat, open_beneath, read_host_dir, to_errno};
 use super::read_ahead;
 use crate::mm::{FrameRef, Frames};
 use crate::task::Stop;
@@ -235,13 +235,8 @@ impl HostNode {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let place = self.place.borrow().clone();
         let fd = match &place {
-            Some((parent, name)) => {
-                rustix::fs::openat2(&parent.fd, name.as_slice(), flags, Mode::empty(), resolve_flags())
-                    .map_err(to_errno)?
-            }
-            None if self.file_type == S_IFDIR => {
-                rustix::fs::openat2(&self.fd, ".", flags, Mode::empty(), resolve_flags()).map_err(to_errno)?
-            }
+            Some((parent, name)) => open_beneath(&parent.fd, name, flags, Mode::empty())?,
+            None if self.file_type == S_IFDIR => open_beneath(&self.fd, b".", flags, Mode::empty())?,
             None => {
                 let wants_write = flags.intersects(OFlags::WRONLY | OFlags::RDWR);
                 let held = if wants_write { self.writer.borrow() } else { self.reader.borrow() };
@@ -275,9 +270,8 @@ impl HostNode {
     /// Opens the child of that name with O_PATH.
     fn find(self: &Rc<HostNode>, name: &[u8]) -> Result<Rc<HostNode>, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // A link is opened itself, so it must not be among what is refused to be resolved.
-        let resolve = resolve_flags();
-        let fd = rustix::fs::openat2(&self.fd, name, flags, Mode::empty(), resolve).map_err(to_errno)?;
+        // A link is opened itself, so it is not among what is refused to be resolved.
+        let fd = open_beneath(&self.fd, name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd).map_err(to_errno)?;
         let place = Some((self.clone(), name.to_vec()));
         self.fs.node(fd, (stat.st_dev, stat.st_ino), stat.st_mode & S_IFMT, place)
@@ -425,8 +419,7 @@ impl Inode for HostNode {
             NewInode::File => {
                 let flags =
                     OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::openat2(&self.fd, name, flags, host_mode, resolve_flags())
-                    .map_err(to_errno)?;
+                let fd = open_beneath(&self.fd, name, flags, host_mode)?;
                 // The umask of the host process does not count, only the sandbox's.
                 rustix::fs::fchmod(&fd, host_mode).map_err(to_errno)?;
             }
@@ -449,7 +442,7 @@ impl Inode for HostNode {
         self.fs.check_writable()?;
         let mode = Mode::from_raw_mode(mode & 0o777);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat2(&self.fd, ".", flags, mode, resolve_flags()).map_err(to_errno)?;
+        let fd = open_beneath(&self.fd, b".", flags, mode)?;
         rustix::fs::fchmod(&fd, mode).map_err(to_errno)?;
         let stat = rustix::fs::fstat(&fd).map_err(to_errno)?;
         let open = Rc::new(rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(to_errno)?);

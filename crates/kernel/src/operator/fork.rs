@@ -40,20 +40,32 @@ impl Kernel {
 
     /// Makes the sandbox a template: its memory moves to where forks share it, and the virtual machine is given up.
     /// Nothing runs any more in this process until [`Kernel::after_fork`].
+    ///
+    /// Errors: what failed. The sandbox is over then: its memory may have moved half-way.
     pub fn seal(&mut self) -> Result<(), ForkError> {
         self.prepare_fork()?;
         self.freeze_clock();
         self.frames.give_back();
         let used = self.frames.used_ranges();
-        self.machine.borrow_mut().seal(&used).map_err(ForkError::Seal)
+        let result = self.machine.borrow_mut().seal(&used);
+        result.map_err(|error| {
+            self.kill_all();
+            ForkError::Seal(error)
+        })
     }
 
     /// Begins a rehearsal of what forks will do first. What it touches until [`Kernel::seal`], forks are given at once.
+    ///
+    /// Errors: as of [`Kernel::seal`].
     pub fn rehearse(&mut self) -> Result<(), ForkError> {
         self.prepare_fork()?;
         self.frames.give_back();
         let used = self.frames.used_ranges();
-        Ok(self.machine.borrow_mut().observe(&used)?)
+        let result = self.machine.borrow_mut().observe(&used);
+        result.map_err(|error| {
+            self.kill_all();
+            ForkError::Platform(error)
+        })
     }
 
     /// Makes the kernel the forked process's own: a new virtual machine over the same memory. Streams that lead to

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::proc::{self, Cgroup, field};
 
@@ -77,7 +77,8 @@ impl ProcHost {
             proc: "/proc".into(),
             memory_groups: proc::own_cgroups(&["memory"]),
             process_groups: proc::own_cgroups(&["pids"]),
-            user_processes: if uid.is_root() { None } else { getrlimit(Resource::Nproc).current },
+            // A limit that is not told is found out where it is reached.
+            user_processes: if uid.is_root() { None } else { limit(Resource::RLIMIT_NPROC).ok().flatten() },
             uid: uid.as_raw(),
             cores: std::thread::available_parallelism()
                 .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
@@ -173,12 +174,20 @@ impl HostReadings for ProcHost {
             memory_available_bytes,
             memory_total_bytes,
             descriptors_used: self.descriptors_used()?,
-            descriptors_limit: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+            descriptors_limit: limit(Resource::RLIMIT_NOFILE)
+                .map_err(|error| ReadingsError { kind: error.kind(), path: self.proc.join("self/limits") })?
+                .unwrap_or(u64::MAX),
             processes_used,
             processes_limit,
             cores: self.cores,
         })
     }
+}
+
+/// A limit of this process; `None` where it has none (getrlimit(2)).
+fn limit(resource: Resource) -> io::Result<Option<u64>> {
+    let (current, _) = getrlimit(resource)?;
+    Ok(Some(current).filter(|current| *current != RLIM_INFINITY))
 }
 
 /// Available memory and limit of a control group in bytes; `None` if it has no limit below `total_bytes`. See the kernel's cgroup-v2.rst and

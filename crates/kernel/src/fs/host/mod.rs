@@ -9,6 +9,6 @@ pub use fds::FdCache;
 pub use image::{Image, ImageError, host_paths, populate};
 pub use own_files::OwnFiles;
 pub use tree::{
-    AllowList, Audience, HostTree, LowerDir, LowerEntry, LowerFile, LowerStat, open_root, read_host_dir,
-    resolve_flags, to_errno,
+    AllowList, Audience, HostTree, LowerDir, LowerEntry, LowerFile, LowerStat, open_beneath, open_root,
+    read_host_dir, to_errno,
 };

@@ -17,6 +17,9 @@ use rustix::io::Errno as HostErrno;
 
 use super::fds::FdCache;
 
+/// How often an open is tried again that a rename on the host got in the way of.
+const MOST_OPENS: u32 = 100;
+
 /// How many descriptors of the view are open at a time.
 const OPEN_FDS: usize = 192;
 
@@ -56,9 +59,23 @@ pub fn to_errno(errno: HostErrno) -> Errno {
     Errno::from_host(errno.raw_os_error())
 }
 
-/// How the view resolves its own paths.
-pub fn resolve_flags() -> ResolveFlags {
+/// How views of the host resolve their own paths.
+fn resolve_flags() -> ResolveFlags {
     ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS
+}
+
+/// Opens a path beneath a directory of the host, and follows no link.
+///
+/// Errors: EIO where renames on the host keep getting in its way, which openat2(2) tells with EAGAIN: to a reader of the
+/// guest that would mean that it is to wait.
+pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+    for _ in 0..MOST_OPENS {
+        match rustix::fs::openat2(&dir, path, flags, mode, resolve_flags()) {
+            Err(HostErrno::AGAIN) => {}
+            result => return result.map_err(to_errno),
+        }
+    }
+    Err(Errno::EIO)
 }
 
 impl HostTree {
@@ -171,8 +188,7 @@ impl LowerDir {
             return Ok(fd);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat2(&self.tree.root, &*self.path, flags, Mode::empty(), resolve_flags())
-            .map_err(to_errno)?;
+        let fd = open_beneath(&self.tree.root, &self.path, flags, Mode::empty())?;
         Ok(self.tree.fds.insert(Key::Dir(self.id), fd))
     }
 
@@ -296,8 +312,7 @@ impl LowerFile {
         }
         // O_NONBLOCK: a FIFO put there meanwhile must not hold the sandbox up.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let fd = rustix::fs::openat2(&*self.dir.fd()?, &*self.name, flags, Mode::empty(), resolve_flags())
-            .map_err(to_errno)?;
+        let fd = open_beneath(&*self.dir.fd()?, &self.name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&fd).map_err(to_errno)?;
         if (stat.st_dev, stat.st_ino) != (self.dev, self.ino) || stat.st_mode & S_IFMT != S_IFREG {
             return Err(Errno::ESTALE);
