@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long the processes of a group have to be gone when it is removed.
-const REMOVE_PATIENCE: Duration = Duration::from_millis(500);
+const REMOVE_PATIENCE: Duration = Duration::from_secs(3);
 /// The period of a processor quota, in microseconds: the host's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
