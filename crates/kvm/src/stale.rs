@@ -94,6 +94,12 @@ impl Stale {
         std::mem::take(&mut self.flush_tlb)
     }
 
+    /// Returns the frames whose shadow entries are stale.
+    #[cfg(test)]
+    pub fn frames(&self) -> &[u32] {
+        &self.frames
+    }
+
     /// Makes KVM drop its shadow entries for every stale frame.
     pub fn invalidate(&mut self, data: &Region) -> io::Result<()> {
         if self.frames.is_empty() {

@@ -532,6 +532,9 @@ fn index(addr: u64, level: u32) -> u64 {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -46,7 +46,7 @@ impl Segment {
         Ok(Rc::new(Segment {
             permission: Cell::new(permission),
             bytes,
-            pages: SharedPages::with_pages([]),
+            pages: Rc::new(SharedPages::new(bytes.div_ceil(PAGE_BYTES))),
             attached: Cell::new(0),
             attach_time: Cell::new(0),
             detach_time: Cell::new(0),

@@ -291,13 +291,11 @@ impl Object<'_> {
     }
 
     fn page(&self, frames: &Rc<Frames>, index: u64) -> Result<FrameRef, MemoryFault> {
-        match self {
-            Object::File(inode) => inode.page(index).map_err(|errno| match errno {
-                Errno::ENOMEM => MemoryFault::OutOfMemory,
-                _ => MemoryFault::BeyondFile,
-            }),
-            Object::Memory(pages) => pages.page(frames, index).map_err(out_of_memory),
-        }
+        let page = match self {
+            Object::File(inode) => inode.page(index),
+            Object::Memory(pages) => pages.page(frames, index),
+        };
+        page.map_err(object_fault)
     }
 
     fn resident_pages(&self, range: Range<u64>) -> Vec<(u64, FrameRef)> {
@@ -332,6 +330,13 @@ fn aligned_window(page: UserAddr, pages: u64) -> UserRange {
     let bytes = pages * PAGE_SIZE as u64;
     let start = page.0 & !(bytes - 1);
     UserRange::new(UserAddr(start), UserAddr(start + bytes))
+}
+
+fn object_fault(errno: Errno) -> MemoryFault {
+    match errno {
+        Errno::ENOMEM => MemoryFault::OutOfMemory,
+        _ => MemoryFault::BeyondFile,
+    }
 }
 
 fn out_of_memory(_: Errno) -> MemoryFault {

@@ -228,6 +228,9 @@ impl MemoryManager {
 
     /// Takes out all that lies in `range`, splitting areas at its edges, and returns it in order.
     fn take(&mut self, range: UserRange) -> Vec<Vma> {
+        if range.is_empty() {
+            return Vec::new();
+        }
         let first = self.areas.range(..=range.start).next_back().map_or(range.start, |(start, _)| *start);
         let keys: Vec<UserAddr> = self
             .areas
@@ -252,8 +255,12 @@ impl MemoryManager {
     }
 
     /// Removes every area in `range` (munmap(2)).
+    ///
+    /// Errors: ENOMEM where that splits an area and there are too many already.
     pub fn unmap(&mut self, range: UserRange) -> Result<(), Errno> {
-        if self.areas.len() >= MAX_AREAS {
+        let splits =
+            |area: &Vma| area.range.start < range.start && range.end < area.range.end && !range.is_empty();
+        if self.areas.len() >= MAX_AREAS && self.area_at(range.start).is_some_and(splits) {
             return Err(Errno::ENOMEM);
         }
         for area in self.take(range) {
@@ -273,23 +280,25 @@ impl MemoryManager {
 
     /// Changes the protection of `range` (mprotect(2)).
     ///
-    /// Errors: ENOMEM where a page of the range is not mapped, EACCES for a store to a read-only file.
+    /// Errors: ENOMEM where a page of the range is not mapped, EACCES for a store to a read-only file. What lies before
+    /// has changed then, as on Linux.
     pub fn protect(&mut self, range: UserRange, prot: Prot) -> Result<(), Errno> {
         let mut covered = range.start;
+        let mut refused = Errno::ENOMEM;
         for area in self.areas_in(range) {
             if area.range.start > covered {
                 break;
             }
             let never = area.flags.contains(VmaFlags::NEVER_WRITE) && prot.contains(Prot::WRITE);
             if never || area.flags.contains(VmaFlags::KERNEL) {
-                return Err(Errno::EACCES);
+                refused = Errno::EACCES;
+                break;
             }
             covered = area.range.end;
         }
         if self.areas.len() + 2 > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
-        // Linux changes what lies before a hole before it complains of it.
         let mapped = UserRange::new(range.start, covered.min(range.end));
         for area in self.take(mapped) {
             let area = Vma { prot, ..area };
@@ -300,7 +309,7 @@ impl MemoryManager {
             });
             self.insert(area);
         }
-        if covered < range.end { Err(Errno::ENOMEM) } else { Ok(()) }
+        if covered < range.end { Err(refused) } else { Ok(()) }
     }
 
     /// Takes the pages of a file from byte `size` on out of every mapping of it: the file has become
@@ -365,7 +374,8 @@ impl MemoryManager {
         }
         if new_end > old_end {
             let grown = UserRange::new(old_end, new_end);
-            if self.overlaps(grown) || self.exceeds_memory(grown.len()) {
+            let is_full = self.areas.len() >= MAX_AREAS;
+            if is_full || self.overlaps(grown) || self.exceeds_memory(grown.len()) {
                 return self.brk;
             }
             self.insert(Vma {
@@ -389,25 +399,32 @@ impl MemoryManager {
     }
 
     /// Changes the size of an area, moving it if need and permission be (mremap(2)).
+    ///
+    /// Errors: EFAULT where nothing is mapped, or not one area; EINVAL; ENOMEM.
     pub fn remap(&mut self, old: UserRange, new_len: u64, growth: Growth) -> Result<UserAddr, Errno> {
         let area = self.area_at(old.start).ok_or(Errno::EFAULT)?.clone();
-        if area.range.end < old.end || area.flags.contains(VmaFlags::KERNEL) {
+        if area.flags.contains(VmaFlags::KERNEL) {
+            return Err(Errno::EFAULT);
+        }
+        let new = UserRange::from_len(old.start, new_len).ok_or(Errno::ENOMEM)?;
+        // What stays where it is may be several areas.
+        let shrinks = new_len <= old.len() && !matches!(growth, Growth::MoveTo(_));
+        if shrinks {
+            if new.end < old.end {
+                self.unmap(UserRange::new(new.end, old.end))?;
+            }
+            return Ok(old.start);
+        }
+        if area.range.end < old.end {
             return Err(Errno::EFAULT);
         }
         // An old length of zero asks for a second mapping, which only shared pages can have.
         if old.is_empty() && !area.flags.contains(VmaFlags::SHARED) {
             return Err(Errno::EINVAL);
         }
-        let new = UserRange::from_len(old.start, new_len).ok_or(Errno::ENOMEM)?;
         if let Growth::MoveTo(target) = growth {
             let target = self.clear_target(old, target, new_len)?;
             return self.move_area(&area, old, target);
-        }
-        if new_len <= old.len() {
-            if new.end < old.end {
-                self.unmap(UserRange::new(new.end, old.end))?;
-            }
-            return Ok(old.start);
         }
         if self.exceeds_memory(new_len) {
             return Err(Errno::ENOMEM);
@@ -499,10 +516,14 @@ impl MemoryManager {
     /// Errors: EINVAL where an area is not shared memory of the kernel's own.
     pub fn remove(&mut self, range: UserRange) -> Result<(), Errno> {
         let areas: Vec<Vma> = self.areas_in(range).map(|area| area.slice(range)).collect();
+        if areas.iter().any(|area| area.backing.shared_pages().is_none()) {
+            return Err(Errno::EINVAL);
+        }
         for area in &areas {
-            let pages = area.backing.shared_pages().ok_or(Errno::EINVAL)?;
             self.drop_pages(area, area.range);
-            pages.remove(area.offset_pages, area.range.pages());
+            if let Some(pages) = area.backing.shared_pages() {
+                pages.remove(area.offset_pages, area.range.pages());
+            }
         }
         Ok(())
     }
@@ -572,7 +593,7 @@ impl MemoryManager {
                 machine.visit(self.space, area.range, &mut |addr, mapping| pages.push((addr, mapping)));
             } else {
                 machine.protect(self.space, area.range, &mut |addr, mapping| {
-                    let prot = mapping.prot - Prot::WRITE;
+                    let prot = without_stores(mapping.prot);
                     pages.push((addr, Mapping { prot, ..mapping }));
                     prot
                 });
@@ -607,13 +628,18 @@ pub(super) fn page_prot(area: &Vma, frames: &Frames, mapping: Mapping) -> Prot {
     if area.flags.contains(VmaFlags::SHARED) || frames.owners(mapping.frame) == 1 {
         area.prot
     } else {
-        area.prot - Prot::WRITE
+        without_stores(area.prot)
     }
 }
 
 /// Returns a new mapping of a page of `area`. Of a private page nobody asks whether it was stored to.
 pub(super) fn mapping_of(area: &Vma, frame: Frame, prot: Prot) -> Mapping {
     Mapping { frame, prot, dirty: !area.flags.contains(VmaFlags::SHARED) }
+}
+
+/// Returns what is left of a permission without stores: what could be written can be read still (mmap(2) on x86).
+fn without_stores(prot: Prot) -> Prot {
+    if prot.contains(Prot::WRITE) { prot - Prot::WRITE | Prot::READ } else { prot }
 }
 
 fn report_dirty(area: &Vma, addr: UserAddr, mapping: Mapping) {

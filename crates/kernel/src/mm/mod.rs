@@ -14,6 +14,8 @@ mod frameset;
 mod lock;
 mod manager;
 mod segments;
+#[cfg(test)]
+mod tests;
 mod user;
 mod vma;
 

@@ -93,13 +93,18 @@ impl Vma {
 
     /// Says whether `next` continues this area, so that one can stand for both.
     pub fn merges_with(&self, next: &Vma) -> bool {
+        let continues = || self.offset_pages + self.range.pages() == next.offset_pages;
         self.range.end == next.range.start
             && self.prot == next.prot
             && self.flags == next.flags
             && match (&self.backing, &next.backing) {
                 (Backing::Anonymous, Backing::Anonymous) => true,
                 (Backing::File { inode: a, .. }, Backing::File { inode: b, .. }) => {
-                    Rc::ptr_eq(a, b) && self.offset_pages + self.range.pages() == next.offset_pages
+                    Rc::ptr_eq(a, b) && continues()
+                }
+                (Backing::Shared(a), Backing::Shared(b)) => Rc::ptr_eq(a, b) && continues(),
+                (Backing::Segment(_, a), Backing::Segment(_, b)) => {
+                    Rc::ptr_eq(a.segment(), b.segment()) && continues()
                 }
                 _ => false,
             }
@@ -107,19 +112,30 @@ impl Vma {
 }
 
 /// Pages that several areas share, allocated when first touched.
-#[derive(Default)]
 pub struct SharedPages {
+    len_pages: u64,
     pages: RefCell<BTreeMap<u64, FrameRef>>,
 }
 
 impl SharedPages {
-    /// Returns the object with these pages.
+    /// Returns an object of so many pages, none of which has been made.
+    pub fn new(len_pages: u64) -> SharedPages {
+        SharedPages { len_pages, pages: RefCell::default() }
+    }
+
+    /// Returns the object of these pages.
     pub fn with_pages(pages: impl IntoIterator<Item = FrameRef>) -> Rc<SharedPages> {
-        Rc::new(SharedPages { pages: RefCell::new((0..).zip(pages).collect()) })
+        let pages: BTreeMap<u64, FrameRef> = (0..).zip(pages).collect();
+        Rc::new(SharedPages { len_pages: pages.len() as u64, pages: RefCell::new(pages) })
     }
 
     /// Returns page `index`, making it if need be.
+    ///
+    /// Errors: EFAULT behind the end, as an area can be larger than its object (mremap(2)); ENOMEM.
     pub fn page(&self, frames: &Rc<Frames>, index: u64) -> Result<FrameRef, Errno> {
+        if index >= self.len_pages {
+            return Err(Errno::EFAULT);
+        }
         if let Some(page) = self.pages.borrow().get(&index) {
             return Ok(page.clone());
         }
@@ -138,9 +154,19 @@ impl SharedPages {
         self.pages.borrow().len() as u64 * PAGE_SIZE as u64
     }
 
-    /// Drops the pages in the range of indices (MADV_REMOVE).
+    /// Drops the contents of the pages in the range of indices (MADV_REMOVE). Those that someone has mapped stay, as
+    /// zeros.
     pub fn remove(&self, first: u64, count: u64) {
-        self.pages.borrow_mut().retain(|index, _| *index < first || *index - first >= count);
+        let mut pages = self.pages.borrow_mut();
+        let mut unused = Vec::new();
+        for (index, page) in pages.range(first..first.saturating_add(count)) {
+            if page.is_shared() {
+                page.zero_from(0);
+            } else {
+                unused.push(*index);
+            }
+        }
+        unused.iter().for_each(|index| drop(pages.remove(index)));
     }
 
     /// Identifies the object, for shared futexes.

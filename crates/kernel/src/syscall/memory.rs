@@ -1,5 +1,7 @@
 //! Memory: mmap(2) and its family.
 
+use std::rc::Rc;
+
 use lg_abi::Errno;
 use lg_abi::raw::general as linux;
 use lg_platform::{Access, PAGE_SIZE, Prot, UserAddr, UserRange};
@@ -62,8 +64,9 @@ pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: 
     let mut area_flags = VmaFlags::empty();
     area_flags.set(VmaFlags::SHARED, shared);
     area_flags.set(VmaFlags::GROWS_DOWN, has(linux::MAP_GROWSDOWN));
+    let shared_zeros = || Backing::Shared(Rc::new(SharedPages::new(len.div_ceil(PAGE))));
     let backing = if has(linux::MAP_ANONYMOUS) {
-        if shared { Backing::Shared(SharedPages::with_pages([])) } else { Backing::Anonymous }
+        if shared { shared_zeros() } else { Backing::Anonymous }
     } else {
         let description = ctx.open_fd(fd)?;
         UserRange::from_len(UserAddr(0), len).ok_or(Errno::ENOMEM)?;
@@ -88,11 +91,14 @@ pub(super) fn sys_mmap(ctx: &mut Ctx<'_>, [addr, len, prot, flags, fd, offset]: 
                 Backing::File { inode, description }
             }
             // /dev/zero (major 1, minor 5): each mapping has zeros of its own.
-            linux::S_IFCHR if attr.rdev == DEV_ZERO && shared => Backing::Shared(SharedPages::with_pages([])),
+            linux::S_IFCHR if attr.rdev == DEV_ZERO && shared => shared_zeros(),
             linux::S_IFCHR if attr.rdev == DEV_ZERO => Backing::Anonymous,
             _ => return Err(Errno::ENODEV.into()),
         }
     };
+    if has(linux::MAP_GROWSDOWN) && !matches!(backing, Backing::Anonymous) {
+        return Err(Errno::EINVAL.into());
+    }
     let place = if has(linux::MAP_FIXED_NOREPLACE) {
         Place::FixedNoReplace(UserAddr(addr))
     } else if has(linux::MAP_FIXED) {
