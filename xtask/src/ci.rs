@@ -61,6 +61,7 @@ const STEPS: &[Step] = &[
         )
     },
     Step::new("fuzz, a minute each", &["cargo", "xtask", "fuzz"]),
+    Step::with_kvm("fuzz from inside of sandboxes", &["cargo", "xtask", "fuzz", "guest"]),
     Step::new("release build", &["cargo", "build", "--release", "--locked"]),
     Step::with_kvm("doctor", &[BINARY, "doctor"]),
     Step::with_kvm("a program in a sandbox", &[BINARY, "run", "--", "python3", "-c", "assert 6 * 7 == 42"]),

@@ -3,6 +3,8 @@
 //! The package `fuzz` is laid out as cargo-fuzz wants it, and can be run with that, too. Without it a stable compiler is
 //! enough, as no sanitizer is used: the code has no `unsafe` to be sanitized, and what is looked for are panics and hangs.
 
+mod guest;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -27,8 +29,11 @@ const SECONDS: u32 = 60;
 /// The longest that one input may take.
 const INPUT_SECONDS: u32 = 20;
 
-/// Runs the targets that are named, or all.
+/// Runs the targets that are named, or all but that of [`guest`].
 pub fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
+    if let ["guest", words @ ..] = words {
+        return guest::run(words);
+    }
     let (mut seconds, mut chosen) = (SECONDS, Vec::new());
     let mut words = words.iter();
     while let Some(word) = words.next() {

@@ -21,6 +21,11 @@ verbs:
   syscalls [--check]          write docs/syscalls.md from the system-call table, or fail if it is stale
   fuzz [target...]            run the fuzz targets of the package `fuzz`, or those named, for a minute each
       --seconds N             for so many seconds each
+  fuzz guest                  make random system calls inside of sandboxes for a minute, and look at the host meanwhile;
+                              needs /dev/kvm
+      --seconds N             for so many seconds
+      --seed N                the first sandbox gets this seed, the others those that follow; with `--seconds 0` only
+                              that one is run
   faults [name...]            let each call of the host fail in turn that vmm and runtime make, some twenty minutes of
                               it, and kill them in the middle of calls: all of the test `host_faults`, or the parts
                               whose name contains `name` (`every call fails: run`, `killed at random`)

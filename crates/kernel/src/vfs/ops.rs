@@ -191,6 +191,13 @@ pub fn rename(
     if slash && !is_dir {
         return Err(Errno::ENOTDIR);
     }
+    if exchange
+        && new_walk.must_be_dir()
+        && let Some(new) = &new
+        && new.inode().attr(cx)?.mode & S_IFMT != S_IFDIR
+    {
+        return Err(Errno::ENOTDIR);
+    }
     // A directory can not become its own descendant, nor replace an ancestor.
     if new_dir.dentry.is_within(&old.dentry) {
         return Err(Errno::EINVAL);

@@ -111,6 +111,11 @@ impl World {
     }
 
     pub fn with_limits(frames: u32, limits: MemLimits, lower: Option<&TempDir>) -> World {
+        World::with_memfs(frames, limits, lower).0
+    }
+
+    /// Returns the file system at the root, too.
+    pub fn with_memfs(frames: u32, limits: MemLimits, lower: Option<&TempDir>) -> (World, Rc<MemFs>) {
         let frames = Frames::new(MockPlatform::new(frames).frames());
         let vfs = Vfs::new();
         let creds = root_creds();
@@ -131,7 +136,8 @@ impl World {
         let sb = mem.super_block("tmpfs");
         vfs.mount(sb, Dentry::new_root(root, b"/"), None, MountFlags::empty(), b"root").unwrap();
         let fs = FsState::new(vfs.root().unwrap());
-        World { frames, vfs, creds, fs, now: Cell::new(1_000_000), procs: Box::new(NoProcs) }
+        let world = World { frames, vfs, creds, fs, now: Cell::new(1_000_000), procs: Box::new(NoProcs) };
+        (world, mem)
     }
 
     pub fn cx(&self) -> FsContext<'_> {

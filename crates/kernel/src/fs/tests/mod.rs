@@ -6,6 +6,7 @@ mod pipes;
 mod proc;
 mod root;
 mod streams;
+mod trees;
 
 use std::path::Path;
 

@@ -6,11 +6,13 @@
 //! bad_input_io/read 1 null: EFAULT
 //! ```
 
+mod call;
 mod tables;
 mod world;
 
 use libc::*;
 
+pub use self::call::{Arg, Call, Data};
 use self::tables::Group;
 use self::world::{CLOSED, World};
 use crate::sys::{self, Errno, raw};
@@ -38,49 +40,6 @@ pub fn print_calls() {
         println!("{}", call.number);
     }
     tables::LEFT_OUT.iter().flat_map(|(names, _)| *names).for_each(|name| println!("{name}"));
-}
-
-/// An argument: its good value, and which bad ones there are.
-#[derive(Clone, Copy)]
-pub enum Arg {
-    /// A descriptor of the [`World`].
-    Fd(usize),
-    /// Memory that the call reads, with what lies in it.
-    In(Data),
-    /// Memory that the call writes.
-    Out,
-    /// The name of a file in the current directory.
-    Path(&'static str),
-    /// A length.
-    Len(u64),
-    /// The length of a piece of address space, which must not reach what the program lives in.
-    Span(u64),
-    /// A position in a file.
-    Offset(u64),
-    /// Bits: the good value, and all that the call knows.
-    Flags(u64, u64),
-    /// A number of 32 bits.
-    Num(u64),
-    /// What is always good: a number whose wrong values have checks of their own, or would hurt.
-    Fixed(u64),
-}
-
-/// What lies in memory that a call reads.
-#[derive(Clone, Copy)]
-pub enum Data {
-    /// These words.
-    Words(&'static [u64]),
-    /// Two pieces of memory (`struct iovec`).
-    Iovec,
-    /// A message with these pieces (`struct msghdr`, or the first of `struct mmsghdr`).
-    Message,
-}
-
-/// A system call with its arguments.
-pub struct Call {
-    name: &'static str,
-    number: i64,
-    args: &'static [Arg],
 }
 
 const KERNEL: u64 = 0xffff_8000_0000_1000;

@@ -54,6 +54,15 @@ impl World {
         World { base }
     }
 
+    /// Makes the memory anew, whatever became of it.
+    #[allow(dead_code, reason = "the checks never harm it")]
+    pub fn renew(&self) {
+        let fixed = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+        let len = (SLOTS + 2) * PAGE;
+        let _ = sys!(SYS_mmap, self.base, len, PROT_READ | PROT_WRITE, fixed, -1i64, 0);
+        let _ = sys!(SYS_munmap, self.base + len, PAGE);
+    }
+
     fn slot(&self, at: usize) -> usize {
         self.base + at * PAGE
     }
