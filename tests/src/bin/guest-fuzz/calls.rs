@@ -45,6 +45,7 @@ const SENDERS: &[i64] = &[SYS_kill, SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, 
 /// Calls that end what makes them: rarely worth it.
 const ENDS: &[i64] = &[SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_vfork, SYS_execve, SYS_execveat];
 
+/// None of them is a directory that programs need: the superuser may take it away.
 const PATHS: &[&str] = &[
     "f",
     "new",
@@ -89,7 +90,7 @@ const PATHS: &[&str] = &[
     "/sys/fs/cgroup",
     "/etc/passwd",
     "/usr/bin/true",
-    "/usr/lib",
+    "/usr/lib/os-release",
     "user.b",
 ];
 

@@ -50,7 +50,7 @@ fn fuzz(seed: u64, time: Duration) -> ExitCode {
     let start = Instant::now();
     let mut workers = 0;
     while start.elapsed() < time {
-        let count = 1 + random.below(3);
+        let count = 1 + random.below(4);
         for _ in 0..count {
             let seed = random.word();
             sys::child(|| worker::run(seed, &world));
@@ -65,8 +65,8 @@ fn fuzz(seed: u64, time: Duration) -> ExitCode {
     let end = sys::ends(|| {
         let program = c"/guest/guest-fuzz";
         let words = [program.as_ptr() as usize, c"--works".as_ptr() as usize, 0];
-        let _ = sys!(SYS_execve, program.as_ptr(), words.as_ptr(), 0);
-        3
+        let refused = sys!(SYS_execve, program.as_ptr(), words.as_ptr(), 0);
+        refused.map_or_else(|errno| errno as i32, |_| 0)
     });
     if end != "exited 0" {
         println!("{end} after {workers} workers");
@@ -103,7 +103,12 @@ fn clear() {
             let _ = std::fs::remove_file(entry.path());
         }
     };
-    ["/tmp", "/dev/shm", "/var/tmp"].into_iter().for_each(&mut empty);
+    ["/tmp", "/dev/shm"].into_iter().for_each(&mut empty);
+    // Another file may have its name by now.
+    if !std::path::Path::new("/tmp").is_dir() {
+        let _ = std::fs::remove_file("/tmp");
+        let _ = std::fs::create_dir("/tmp");
+    }
     let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     for line in segments.lines().skip(1) {
         let id = line.split_whitespace().nth(1).and_then(|id| id.parse::<usize>().ok());

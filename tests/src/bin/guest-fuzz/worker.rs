@@ -11,11 +11,11 @@ use crate::sys::{self, c, sys, zeroed};
 /// Calls of each thread.
 const CALLS: u64 = 400;
 /// Memory and descriptors are made anew after so many.
-const RENEWED_AFTER: u64 = 25;
+const RENEWED_AFTER: u64 = 50;
 /// The longest that a worker goes on.
 const LONGEST: Duration = Duration::from_millis(800);
 /// Calls that wait are interrupted after so long.
-const INTERVAL_US: i64 = 10_000;
+const INTERVAL_US: i64 = 3_000;
 
 /// Runs as the process that a seed decides. Returns its exit status.
 pub fn run(seed: u64, world: &World) -> i32 {
