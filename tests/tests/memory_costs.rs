@@ -13,8 +13,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 const GUEST: &str = env!("CARGO_BIN_EXE_guest-costs");
 const DOCUMENT: &str = include_str!("../../docs/design/memory-and-limits.md");
 /// How many are made: what differs between the two costs is divided by the difference.
-const FEW: usize = 200;
-const MANY: usize = 1200;
+const FEW: usize = 100;
+const MANY: usize = 800;
 /// A mapping of the vmm from this size on is the guest's memory.
 const GUEST_MEMORY_KIB: u64 = 256 << 10;
 

@@ -11,6 +11,7 @@
 //!
 //! Exit status: 0 if every check held what it promised, 1 if not, 2 for an unknown name.
 
+mod areas;
 mod bad_input;
 mod capabilities;
 mod cpu;
@@ -96,6 +97,7 @@ const GROUPS: &[&[Check]] = &[
     netlink::CHECKS,
     interfaces::CHECKS,
     memory::CHECKS,
+    areas::CHECKS,
     threads::CHECKS,
     scheduling::CHECKS,
     time::CHECKS,
