@@ -1,17 +1,18 @@
-//! Descriptors: close, dup, fcntl, ioctl, pipes, locks.
+//! Descriptors: close, dup, fcntl, ioctl, pipes.
 
 use std::rc::Rc;
 
+use lg_abi::Errno;
 use lg_abi::raw::general as linux;
-use lg_abi::{Errno, Flock};
 
 use super::Ctx;
+use super::file_lock::{get_lease, get_lock, set_lease, set_lock};
 use super::stat::check_file_limit;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
 use crate::fs::pty::{as_master, is_slave};
 use crate::task::{SysResult, Wait};
-use crate::vfs::{FileDescription, Inode, LockKind, LockOwner, LockTable, OnExec, RecordLock, close_removed};
+use crate::vfs::{FileDescription, Inode, OnExec, close_removed};
 
 /// Flags of close_range(2) (linux/close_range.h).
 const CLOSE_RANGE_UNSHARE: u32 = 1 << 1;
@@ -155,6 +156,8 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
             set_lock(ctx, &description, command as u32, arg)
         }
+        linux::F_GETLEASE => Ok(get_lease()),
+        linux::F_SETLEASE => set_lease(ctx, &description, arg as u32),
         linux::F_GETOWN => Ok(description.owner() as u64),
         linux::F_SETOWN => {
             description.set_owner(arg as i32);
@@ -175,113 +178,6 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         }
         linux::F_GET_SEALS => Ok(u64::from(seals(description.inode(), None)?.ok_or(Errno::EINVAL)?)),
         _ => Err(Errno::EINVAL.into()),
-    }
-}
-
-/// Reads a lock request: `None` as kind is F_UNLCK.
-fn read_lock(
-    ctx: &Ctx<'_>,
-    description: &FileDescription,
-    command: u32,
-    addr: u64,
-) -> Result<(Flock, Option<LockKind>, RecordLock), Errno> {
-    let flock: Flock = ctx.copy_in(addr)?;
-    let kind = match flock.l_type as u32 {
-        linux::F_RDLCK => Some(LockKind::Shared),
-        linux::F_WRLCK => Some(LockKind::Exclusive),
-        linux::F_UNLCK => None,
-        _ => return Err(Errno::EINVAL),
-    };
-    let base = match flock.l_whence as u32 {
-        linux::SEEK_SET => 0,
-        linux::SEEK_CUR => description.offset(),
-        linux::SEEK_END => description.inode().attr(&ctx.fs())?.size,
-        _ => return Err(Errno::EINVAL),
-    };
-    let start = base.checked_add_signed(flock.l_start).ok_or(Errno::EINVAL)?;
-    let (start, last) = match flock.l_len {
-        0 => (start, u64::MAX),
-        len if len > 0 => (start, start.checked_add(len as u64 - 1).ok_or(Errno::EOVERFLOW)?),
-        len => {
-            (start.checked_add_signed(len).ok_or(Errno::EINVAL)?, start.checked_sub(1).ok_or(Errno::EINVAL)?)
-        }
-    };
-    let is_ofd = matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW);
-    if is_ofd && flock.l_pid != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let owner = if is_ofd {
-        LockOwner::Description(description.id)
-    } else {
-        LockOwner::Process(ctx.fds().borrow().lock_owner())
-    };
-    let pid = ctx.task().tgid.0;
-    let record = RecordLock { owner, pid, start, last, kind: kind.unwrap_or(LockKind::Shared) };
-    Ok((flock, kind, record))
-}
-
-fn get_lock(ctx: &Ctx<'_>, description: &FileDescription, command: u32, addr: u64) -> SysResult {
-    let (mut flock, kind, wanted) = read_lock(ctx, description, command, addr)?;
-    if kind.is_none() {
-        return Err(Errno::EINVAL.into());
-    }
-    let cx = ctx.fs();
-    let key = LockTable::key_of(&cx, description)?;
-    match cx.vfs.locks().find_conflict(key, &wanted) {
-        None => flock.l_type = linux::F_UNLCK as i16,
-        Some(held) => {
-            flock.l_type = match held.kind {
-                LockKind::Shared => linux::F_RDLCK as i16,
-                LockKind::Exclusive => linux::F_WRLCK as i16,
-            };
-            flock.l_whence = linux::SEEK_SET as i16;
-            flock.l_start = held.start as i64;
-            flock.l_len = if held.last == u64::MAX { 0 } else { (held.last - held.start + 1) as i64 };
-            flock.l_pid = match held.owner {
-                LockOwner::Process(_) => held.pid as i32,
-                LockOwner::Description(_) => -1,
-            };
-        }
-    }
-    ctx.copy_out(addr, &flock)?;
-    Ok(0)
-}
-
-fn set_lock(ctx: &Ctx<'_>, description: &FileDescription, command: u32, addr: u64) -> SysResult {
-    let (_, kind, wanted) = read_lock(ctx, description, command, addr)?;
-    match kind {
-        Some(LockKind::Shared) => description.check_readable()?,
-        Some(LockKind::Exclusive) => description.check_writable()?,
-        None => {}
-    }
-    let cx = ctx.fs();
-    let key = LockTable::key_of(&cx, description)?;
-    let locks = cx.vfs.locks();
-    if kind.is_none() {
-        locks.unlock_record(key, &wanted);
-        return Ok(0);
-    }
-    match locks.lock_record(key, description, wanted) {
-        Ok(()) => Ok(0),
-        Err(error) if matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW) => Err(error.or_wait()),
-        Err(error) => Err(error.or_again()),
-    }
-}
-
-pub(super) fn sys_flock(ctx: &mut Ctx<'_>, [fd, operation, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.open_fd(fd)?;
-    let kind = match operation as u32 & !linux::LOCK_NB {
-        linux::LOCK_SH => Some(LockKind::Shared),
-        linux::LOCK_EX => Some(LockKind::Exclusive),
-        linux::LOCK_UN => None,
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    let cx = ctx.fs();
-    let key = LockTable::key_of(&cx, &description)?;
-    match cx.vfs.locks().flock(key, &description, kind) {
-        Ok(()) => Ok(0),
-        Err(error) if operation as u32 & linux::LOCK_NB != 0 => Err(error.or_again()),
-        Err(error) => Err(error.or_wait()),
     }
 }
 

@@ -13,6 +13,7 @@ mod dispatch;
 mod event;
 mod exec;
 mod fd;
+mod file_lock;
 mod futex;
 mod identity;
 mod inotify;

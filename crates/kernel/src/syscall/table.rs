@@ -4,9 +4,9 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::{
-    event, exec, fd, futex, identity, inotify, io, ipc, kcmp, lock, memory, mempolicy, message, mqueue, path,
-    pidfd, poll, prctl, priority, process, random, rseq, schedule, signal, signalfd, socket, sockopt, stat,
-    system, time, timer, xattr,
+    event, exec, fd, file_lock, futex, identity, inotify, io, ipc, kcmp, lock, memory, mempolicy, message,
+    mqueue, path, pidfd, poll, prctl, priority, process, random, rseq, schedule, signal, signalfd, socket,
+    sockopt, stat, system, time, timer, xattr,
 };
 use crate::task::SysResult;
 use ArgKind::{Fd, Flags, Int, Len, Octal, Path, Pointer, Signal};
@@ -156,8 +156,8 @@ table! {
     msgsnd __NR_msgsnd [Int Pointer Len Flags] Partial("16 MiB of messages in all, beyond which ENOMEM") => ipc::sys_msgsnd;
     msgrcv __NR_msgrcv [Int Pointer Len Len Flags] Full => ipc::sys_msgrcv;
     msgctl __NR_msgctl [Int Int Pointer] Full => ipc::sys_msgctl;
-    fcntl __NR_fcntl [Fd Int Flags] Full => fd::sys_fcntl;
-    flock __NR_flock [Fd Flags] Full => fd::sys_flock;
+    fcntl __NR_fcntl [Fd Int Flags] Partial("no leases (F_SETLEASE: EINVAL) and no directory notices (F_NOTIFY: EINVAL)") => fd::sys_fcntl;
+    flock __NR_flock [Fd Flags] Full => file_lock::sys_flock;
     fsync __NR_fsync [Fd] Full => fd::sys_fsync;
     fdatasync __NR_fdatasync [Fd] Full => fd::sys_fdatasync;
     truncate __NR_truncate [Path Len] Full => stat::sys_truncate;

@@ -258,7 +258,9 @@ impl FdTable {
 /// Finishes the close of a description that was taken out of a table: POSIX locks of the process on that
 /// file go, whichever descriptor they were made by (fcntl(2)). The table must not be borrowed.
 pub fn close_removed(cx: &FsContext<'_>, owner: u64, description: Rc<FileDescription>) {
-    cx.vfs.locks().release_posix(cx, owner, &description);
+    if !description.is_path_only() {
+        cx.vfs.locks().release_posix(cx, owner, &description);
+    }
     description.file.descriptor_closed(cx);
 }
 

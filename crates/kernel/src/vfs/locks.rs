@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use lg_abi::Errno;
 
@@ -14,6 +14,12 @@ use crate::task::{Stop, Wait, WaitQueue};
 
 /// The most locks of all files together.
 const MAX_LOCKS: usize = 65_536;
+
+/// The last byte of a lock that reaches to the end of the file, however long that grows: the highest offset.
+pub const LAST_BYTE: u64 = i64::MAX as u64;
+
+/// How many owners a chain of waiters may have for a deadlock to be found. Linux looks as far.
+const MAX_DEADLOCK: usize = 10;
 
 /// A file as locks know it: device and inode number.
 pub type LockKey = (u64, u64);
@@ -45,7 +51,7 @@ pub struct RecordLock {
     pub pid: u32,
     /// First byte.
     pub start: u64,
-    /// Last byte, `u64::MAX` for all to the end.
+    /// Last byte, [`LAST_BYTE`] for all to the end.
     pub last: u64,
     /// The kind.
     pub kind: LockKind,
@@ -63,9 +69,17 @@ impl RecordLock {
     }
 }
 
+/// A record lock that a sleeping call waits for. Whoever holds it is waiting.
+#[derive(Debug)]
+pub struct WaitingLock {
+    key: LockKey,
+    wanted: RecordLock,
+}
+
 #[derive(Default)]
 struct FileLocks {
     whole: Vec<(u64, LockKind)>,
+    /// The locks of an owner stand together, in order; owners in the order in which they came.
     records: Vec<RecordLock>,
     queue: Rc<WaitQueue>,
 }
@@ -108,6 +122,7 @@ impl LockError {
 pub struct LockTable {
     files: RefCell<HashMap<LockKey, FileLocks>>,
     count: Cell<usize>,
+    waiting: RefCell<Vec<Weak<WaitingLock>>>,
 }
 
 impl LockTable {
@@ -182,8 +197,7 @@ impl LockTable {
             return Err(LockError::Conflict(locks.queue.clone()));
         }
         let before = locks.records.len();
-        cut_out(&mut locks.records, &wanted);
-        locks.records.push(wanted);
+        change_own(&mut locks.records, &wanted, |own| take(own, wanted));
         description.mark_locked();
         self.recount(before, locks.records.len());
         let queue = locks.queue.clone();
@@ -195,7 +209,34 @@ impl LockTable {
 
     /// Releases the range of `wanted` for its owner.
     pub fn unlock_record(&self, key: LockKey, wanted: &RecordLock) {
-        self.change(key, |locks| cut_out(&mut locks.records, wanted));
+        self.change(key, |locks| change_own(&mut locks.records, wanted, |own| cut_out(own, wanted)));
+    }
+
+    /// Makes it known that a call is about to wait for a record lock, for as long as the answer lives.
+    ///
+    /// Errors: EDEADLK where it would wait for itself in the end. Locks of open file descriptions can not tell.
+    pub fn wait_for(&self, key: LockKey, wanted: RecordLock) -> Result<Rc<WaitingLock>, Errno> {
+        self.waiting.borrow_mut().retain(|other| other.strong_count() > 0);
+        if matches!(wanted.owner, LockOwner::Process(_)) && self.is_deadlock(key, &wanted) {
+            return Err(Errno::EDEADLK);
+        }
+        let waiting = Rc::new(WaitingLock { key, wanted });
+        self.waiting.borrow_mut().push(Rc::downgrade(&waiting));
+        Ok(waiting)
+    }
+
+    fn is_deadlock(&self, key: LockKey, wanted: &RecordLock) -> bool {
+        let waiting: Vec<Rc<WaitingLock>> = self.waiting.borrow().iter().filter_map(Weak::upgrade).collect();
+        let mut holder = self.find_conflict(key, wanted).map(|held| held.owner);
+        for _ in 0..=MAX_DEADLOCK {
+            let Some(owner) = holder else { return false };
+            let next = waiting.iter().find(|other| other.wanted.owner == owner);
+            holder = next.and_then(|next| self.find_conflict(next.key, &next.wanted)).map(|held| held.owner);
+            if holder == Some(wanted.owner) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Releases all POSIX locks of a process on the file of a description that it closed.
@@ -253,22 +294,49 @@ impl LockTable {
     }
 }
 
+/// Changes the locks of the owner of `of`, which stay where they are among those of others.
+fn change_own(records: &mut Vec<RecordLock>, of: &RecordLock, change: impl FnOnce(&mut Vec<RecordLock>)) {
+    let is_own = |lock: &RecordLock| lock.owner == of.owner;
+    let first = records.iter().position(is_own).unwrap_or(records.len());
+    let last =
+        records[first..].iter().position(|lock| !is_own(lock)).map_or(records.len(), |len| first + len);
+    let mut own = records[first..last].to_vec();
+    change(&mut own);
+    records.splice(first..last, own);
+}
+
 /// Takes the range of `hole` out of its owner's locks.
-fn cut_out(records: &mut Vec<RecordLock>, hole: &RecordLock) {
-    let mut kept = Vec::with_capacity(records.len() + 1);
-    for lock in records.drain(..) {
-        if lock.owner != hole.owner || !lock.overlaps(hole) {
+fn cut_out(own: &mut Vec<RecordLock>, hole: &RecordLock) {
+    let mut kept = Vec::with_capacity(own.len() + 1);
+    for lock in own.drain(..) {
+        if !lock.overlaps(hole) {
             kept.push(lock);
             continue;
         }
-        if let Some(last) = hole.start.checked_sub(1).filter(|last| *last >= lock.start) {
-            kept.push(RecordLock { last, ..lock });
+        if lock.start < hole.start {
+            kept.push(RecordLock { last: hole.start - 1, ..lock });
         }
-        if let Some(start) = hole.last.checked_add(1).filter(|start| *start <= lock.last) {
-            kept.push(RecordLock { start, ..lock });
+        if lock.last > hole.last {
+            kept.push(RecordLock { start: hole.last + 1, ..lock });
         }
     }
-    *records = kept;
+    *own = kept;
+}
+
+/// Adds a lock to its owner's, and makes one of it and those of its kind that it touches.
+fn take(own: &mut Vec<RecordLock>, mut wanted: RecordLock) {
+    cut_out(own, &wanted);
+    own.retain(|lock| {
+        let touches = lock.start == wanted.last + 1 || lock.last + 1 == wanted.start;
+        let joins = touches && lock.kind == wanted.kind;
+        if joins {
+            wanted.start = wanted.start.min(lock.start);
+            wanted.last = wanted.last.max(lock.last);
+        }
+        !joins
+    });
+    let at = own.partition_point(|lock| lock.start < wanted.start);
+    own.insert(at, wanted);
 }
 
 impl fmt::Debug for LockTable {

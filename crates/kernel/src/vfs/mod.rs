@@ -40,7 +40,7 @@ pub use fdtable::{FdTable, NR_OPEN, OnExec, close_removed};
 pub use inode::{
     Attr, AttrChange, DirEntry, Extent, File, FsContext, FsSpace, Inode, LinkTarget, NewInode, Readiness,
 };
-pub use locks::{LockError, LockKey, LockKind, LockOwner, LockTable, RecordLock};
+pub use locks::{LAST_BYTE, LockError, LockKey, LockKind, LockOwner, LockTable, RecordLock};
 pub use mount::{
     DEFAULT_OPEN_FILES, Mount, MountFlags, PageCache, Path, SuperBlock, Vfs, make_dev, split_dev,
 };

@@ -281,10 +281,10 @@ fn locks_exclude_each_other_and_go_with_their_owner() {
     locks.unlock_record(key, &record(1, 40, 59, LockKind::Exclusive));
     locks.lock_record(key, &one, record(2, 40, 59, LockKind::Exclusive)).unwrap();
     assert!(locks.lock_record(key, &one, record(2, 39, 39, LockKind::Shared)).is_err());
-    let found = locks.find_conflict(key, &record(3, 50, u64::MAX, LockKind::Shared)).unwrap();
+    let found = locks.find_conflict(key, &record(3, 50, LAST_BYTE, LockKind::Shared)).unwrap();
     assert_eq!((found.start, found.last), (60, 99));
     locks.release_owner(1);
-    locks.lock_record(key, &one, record(2, 0, u64::MAX, LockKind::Exclusive)).unwrap();
+    locks.lock_record(key, &one, record(2, 0, LAST_BYTE, LockKind::Exclusive)).unwrap();
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod identity;
 mod inotify;
 mod interfaces;
 mod job_control;
+mod locks;
 mod lonely;
 mod memory;
 mod mqueue;
@@ -81,6 +82,7 @@ pub type Check = (&'static str, fn(&mut Report));
 
 const GROUPS: &[&[Check]] = &[
     files::CHECKS,
+    locks::CHECKS,
     names::CHECKS,
     descriptors::CHECKS,
     pipes::CHECKS,
