@@ -327,6 +327,13 @@ impl Kernel {
         }
     }
 
+    /// Makes tasks that map a file see that pages of it became a hole: those wholly within the range of bytes.
+    pub(crate) fn file_punched(&self, inode: &Rc<dyn Inode>, start: u64, end: u64) {
+        for task in self.tasks.values() {
+            task.mm.borrow_mut().file_punched(inode, start, end);
+        }
+    }
+
     /// Closes the descriptors of a task that ends, if nobody shares them.
     pub(crate) fn close_descriptors(&self, task: &Task) {
         if Rc::strong_count(&task.fds) > 1 {

@@ -21,7 +21,7 @@ use std::rc::{Rc, Weak};
 
 use lg_abi::raw::general::{
     O_ACCMODE, O_APPEND, O_CREAT, O_DSYNC, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_SYNC, O_WRONLY,
-    RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
+    RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
 };
 use lg_abi::{Errno, Timespec};
 use lg_platform::PAGE_SIZE;
@@ -376,6 +376,7 @@ impl Inode for HostNode {
             atime: stat.atime,
             mtime: stat.mtime,
             ctime: stat.ctime,
+            btime: None,
         })
     }
 
@@ -438,7 +439,7 @@ impl Inode for HostNode {
     }
 
     /// The file can not be given a name later.
-    fn create_tmpfile(&self, _cx: &FsContext<'_>, mode: u32) -> Result<Rc<dyn Inode>, Errno> {
+    fn create_tmpfile(&self, _cx: &FsContext<'_>, mode: u32, _flags: u32) -> Result<Rc<dyn Inode>, Errno> {
         self.fs.check_writable()?;
         let mode = Mode::from_raw_mode(mode & 0o777);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
@@ -481,6 +482,9 @@ impl Inode for HostNode {
         let new_dir = as_host(new_dir)?;
         if !Rc::ptr_eq(&self.fs, &new_dir.fs) {
             return Err(Errno::EXDEV);
+        }
+        if flags & RENAME_WHITEOUT != 0 {
+            return Err(Errno::EINVAL);
         }
         let mut host_flags = RenameFlags::empty();
         if flags & RENAME_NOREPLACE != 0 {

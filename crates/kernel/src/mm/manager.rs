@@ -1,7 +1,7 @@
 //! The memory of one process.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use lg_platform::{
 };
 
 use super::fault::COPIES_AROUND;
-use super::{Backing, Frames, Machine, Vma, VmaFlags};
+use super::{Backing, Frames, Machine, SharedPages, Vma, VmaFlags};
 use crate::vfs::Inode;
 
 /// The lowest address that can be mapped (`vm.mmap_min_addr`).
@@ -315,17 +315,32 @@ impl MemoryManager {
     /// Takes the pages of a file from byte `size` on out of every mapping of it: the file has become
     /// shorter, and a touch of them is SIGBUS from now on. Private copies go too.
     pub fn file_truncated(&mut self, inode: &Rc<dyn Inode>, size: u64) {
-        let first_gone = size.div_ceil(PAGE_SIZE as u64);
+        self.drop_file_pages(inode, size.div_ceil(PAGE_SIZE as u64)..u64::MAX, VmaFlags::empty());
+    }
+
+    /// Drops what shared areas show of a range of bytes that became a hole: pages wholly within it.
+    pub fn file_punched(&mut self, inode: &Rc<dyn Inode>, start: u64, end: u64) {
+        let pages = start.div_ceil(PAGE_SIZE as u64)..end / PAGE_SIZE as u64;
+        self.drop_file_pages(inode, pages, VmaFlags::SHARED);
+    }
+
+    /// Drops pages of a file from areas with these flags.
+    fn drop_file_pages(&mut self, inode: &Rc<dyn Inode>, pages: Range<u64>, flags: VmaFlags) {
+        let shows = |area: &&Vma| {
+            area.flags.contains(flags)
+                && matches!(&area.backing, Backing::File { inode: other, .. } if Rc::ptr_eq(other, inode))
+        };
+        let place = |area: &Vma, index: u64| {
+            let pages = index.saturating_sub(area.offset_pages).min(area.range.pages());
+            UserAddr(area.range.start.0 + pages * PAGE_SIZE as u64)
+        };
         let cut: Vec<(Vma, UserRange)> = self
             .areas
             .values()
-            .filter(|area| matches!(&area.backing, Backing::File { inode: other, .. } if Rc::ptr_eq(other, inode)))
-            .filter_map(|area| {
-                let kept_pages = first_gone.saturating_sub(area.offset_pages).min(area.range.pages());
-                let start = UserAddr(area.range.start.0 + kept_pages * PAGE_SIZE as u64);
-                let gone = UserRange::new(start, area.range.end);
-                (!gone.is_empty()).then(|| (area.clone(), gone))
-            })
+            .filter(shows)
+            .map(|area| (area.clone(), (place(area, pages.start), place(area, pages.end))))
+            .filter(|(_, (start, end))| start < end)
+            .map(|(area, (start, end))| (area, UserRange::new(start, end)))
             .collect();
         for (area, gone) in cut {
             self.drop_pages(&area, gone);
@@ -511,21 +526,15 @@ impl MemoryManager {
         if self.is_mapped(range) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
-    /// Drops the contents of shared objects in `range` for everyone who maps them (MADV_REMOVE).
-    ///
-    /// Errors: EINVAL where an area is not shared memory of the kernel's own.
-    pub fn remove(&mut self, range: UserRange) -> Result<(), Errno> {
-        let areas: Vec<Vma> = self.areas_in(range).map(|area| area.slice(range)).collect();
-        if areas.iter().any(|area| area.backing.shared_pages().is_none()) {
-            return Err(Errno::EINVAL);
-        }
-        for area in &areas {
-            self.drop_pages(area, area.range);
-            if let Some(pages) = area.backing.shared_pages() {
-                pages.remove(area.offset_pages, area.range.pages());
-            }
-        }
-        Ok(())
+    /// Returns the parts of areas in `range`.
+    pub fn parts(&self, range: UserRange) -> Vec<Vma> {
+        self.areas_in(range).map(|area| area.slice(range)).collect()
+    }
+
+    /// Drops the contents of a part of a shared object of the kernel's own, for everyone who maps it.
+    pub fn remove_shared(&mut self, part: &Vma, pages: &SharedPages) {
+        self.drop_pages(part, part.range);
+        pages.remove(part.offset_pages, part.range.pages());
     }
 
     /// Returns for each page of `range` 1 if it is in memory, else 0 (mincore(2)).
@@ -639,7 +648,7 @@ pub(super) fn mapping_of(area: &Vma, frame: Frame, prot: Prot) -> Mapping {
 
 /// Returns what is left of a permission without stores: what could be written can be read still (mmap(2) on x86).
 fn without_stores(prot: Prot) -> Prot {
-    if prot.contains(Prot::WRITE) { prot - Prot::WRITE | Prot::READ } else { prot }
+    if prot.contains(Prot::WRITE) { (prot - Prot::WRITE) | Prot::READ } else { prot }
 }
 
 fn report_dirty(area: &Vma, addr: UserAddr, mapping: Mapping) {

@@ -175,6 +175,16 @@ impl Ctx<'_> {
         &mut self.call_mut().progress
     }
 
+    /// Makes the call fail with EAGAIN where it would have to sleep, whatever its files say.
+    pub fn forbid_sleep(&mut self) {
+        self.call_mut().never_sleeps = true;
+    }
+
+    /// Says whether the call may sleep, as far as its flags go.
+    pub fn may_sleep(&self) -> bool {
+        self.task().call.as_ref().is_none_or(|call| !call.never_sleeps)
+    }
+
     /// Returns what an earlier try of the call has kept.
     pub fn kept<T: Any>(&mut self) -> Option<Rc<T>> {
         self.call_mut().state.clone().and_then(|state| state.downcast().ok())

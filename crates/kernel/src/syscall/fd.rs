@@ -144,7 +144,8 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         }
         linux::F_GETFL => {
             // open(2) sets it for every file; pipes and their like were never opened.
-            let large = if ctx.fs().vfs.is_nameless(&description.path) { 0 } else { linux::O_LARGEFILE };
+            let is_plain = path_only || ctx.fs().vfs.is_nameless(&description.path);
+            let large = if is_plain { 0 } else { linux::O_LARGEFILE };
             Ok(u64::from(description.flags() | large))
         }
         _ if path_only => Err(Errno::EBADF.into()),
@@ -281,15 +282,20 @@ pub(super) fn file_type(ctx: &Ctx<'_>, description: &FileDescription) -> Result<
 }
 
 pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64; 6]) -> SysResult {
-    let description = ctx.fd(fd)?;
-    description.check_writable()?;
+    let description = ctx.open_fd(fd)?;
     if (offset as i64) < 0 || (len as i64) <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
-    if !description.file.has_position() {
-        let is_pipe = file_type(ctx, &description)? == linux::S_IFIFO;
-        return Err(if is_pipe { Errno::ESPIPE } else { Errno::ENODEV }.into());
+    let (keep, punch) = (linux::FALLOC_FL_KEEP_SIZE, linux::FALLOC_FL_PUNCH_HOLE);
+    if !matches!(mode as u32 & !keep, 0 | linux::FALLOC_FL_ZERO_RANGE) && mode as u32 != punch | keep {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    description.check_writable()?;
+    match file_type(ctx, &description)? {
+        linux::S_IFREG => {}
+        linux::S_IFIFO => return Err(Errno::ESPIPE.into()),
+        linux::S_IFDIR => return Err(Errno::EISDIR.into()),
+        _ => return Err(Errno::ENODEV.into()),
     }
     let grows = mode as u32 & linux::FALLOC_FL_KEEP_SIZE == 0
         && offset + len > description.inode().attr(&ctx.fs())?.size;
@@ -312,12 +318,16 @@ fn add_seals(ctx: &Ctx<'_>, inode: &Rc<dyn Inode>, wanted: u32) -> Result<(), Er
         | linux::F_SEAL_EXEC;
     if wanted & !known != 0 {
         return Err(Errno::EINVAL);
+    let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     }
     let before = seals(inode, None)?.ok_or(Errno::EINVAL)?;
     if before & linux::F_SEAL_SEAL != 0 {
         return Err(Errno::EPERM);
     }
     let mut wanted = wanted;
+    if mode as u32 & (punch | linux::FALLOC_FL_ZERO_RANGE) != 0 {
+        ctx.kernel.file_punched(description.inode(), offset, end);
+    }
     if wanted & linux::F_SEAL_EXEC != 0 && inode.attr(&ctx.fs())?.mode & 0o111 != 0 {
         // A file that can be executed is not to change either.
         wanted |= known & !(linux::F_SEAL_SEAL | linux::F_SEAL_EXEC);

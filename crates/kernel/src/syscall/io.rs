@@ -34,6 +34,21 @@ enum Position {
     Current,
     /// At this byte.
     At(u64),
+    /// At the end; the transfer moves the position of the open file behind it.
+    End,
+    /// At the end; the position stays.
+    EndAside,
+}
+
+impl Position {
+    fn moves(self) -> bool {
+        matches!(self, Position::Current | Position::End)
+    }
+
+    /// Returns where RWF_APPEND moves a transfer to.
+    fn at_end(self) -> Position {
+        if self.moves() { Position::End } else { Position::EndAside }
+    }
 }
 
 pub(super) fn sys_read(ctx: &mut Ctx<'_>, [fd, buf, len, ..]: [u64; 6]) -> SysResult {
@@ -85,7 +100,8 @@ pub(super) fn sys_preadv2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, fla
 pub(super) fn sys_pwritev2(ctx: &mut Ctx<'_>, [fd, vectors, count, offset, _, flags]: [u64; 6]) -> SysResult {
     let position = optional_position(offset)?;
     let spans = transfer(ctx, fd, (vectors, count), position, flags)?;
-    write(ctx, fd, &spans, position)
+    let appends = flags as u32 & linux::RWF_APPEND != 0;
+    write(ctx, fd, &spans, if appends { position.at_end() } else { position })
 }
 
 /// Returns a part of user memory, of at most as many bytes as one call moves. One that leaves user space stays as
@@ -109,16 +125,28 @@ pub(super) fn check_spans(spans: &[Span]) -> Result<(), Errno> {
 
 /// Returns the buffers of a vectored call, whose arguments are checked in the order in which Linux does.
 fn transfer(
-    ctx: &Ctx<'_>,
+    ctx: &mut Ctx<'_>,
     fd: u64,
     (vectors, count): (u64, u64),
     position: Position,
     flags: u64,
 ) -> Result<Vec<Span>, Errno> {
-    check_position(ctx.fd(fd)?.as_ref(), position)?;
+    let description = ctx.fd(fd)?;
+    check_position(&description, position)?;
     let spans = read_vectors(ctx, vectors, count)?;
-    // RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here; there are no others.
-    if flags as u32 & !7 != 0 { Err(Errno::EOPNOTSUPP) } else { Ok(spans) }
+    // RWF_HIPRI, RWF_DSYNC and RWF_SYNC change nothing here.
+    let without = linux::RWF_HIPRI | linux::RWF_DSYNC | linux::RWF_SYNC;
+    if flags as u32 & !(without | linux::RWF_NOWAIT | linux::RWF_APPEND) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if flags as u32 & linux::RWF_NOWAIT != 0 {
+        let file = &description.file;
+        if !file.has_position() && as_pipe(file).is_none() && as_socket(file).is_none() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        ctx.forbid_sleep();
+    }
+    Ok(spans)
 }
 
 fn position(offset: u64) -> Result<Position, Errno> {
@@ -160,7 +188,7 @@ pub(super) fn stop_or_wait(
     wanted: Readiness,
     moved: u64,
 ) -> SysResult {
-    if description.is_nonblocking() {
+    if description.is_nonblocking() || !ctx.may_sleep() {
         return if moved > 0 { Ok(moved) } else { Err(Errno::EAGAIN.into()) };
     }
     *ctx.progress() = moved;
@@ -330,10 +358,12 @@ fn write_chunk(
     if data.is_empty() {
         return Ok(0);
     }
-    let offset = if description.flags() & linux::O_APPEND != 0 && description.file.has_position() {
+    let appends =
+        description.flags() & linux::O_APPEND != 0 || matches!(position, Position::End | Position::EndAside);
+    let offset = if appends && description.file.has_position() {
         let cx = ctx.fs();
         let end = description.inode().attr(&cx)?.size;
-        if position == Position::Current {
+        if position.moves() {
             description.set_offset(end);
         }
         end
@@ -366,8 +396,7 @@ fn write_limited(
 }
 
 fn check_position(description: &FileDescription, position: Position) -> Result<(), Errno> {
-    let positioned = position != Position::Current;
-    if positioned && !description.file.has_position() && !description.is_path_only() {
+    if !position.moves() && !description.file.has_position() && !description.is_path_only() {
         return Err(Errno::ESPIPE);
     }
     Ok(())
@@ -375,13 +404,13 @@ fn check_position(description: &FileDescription, position: Position) -> Result<(
 
 fn current_offset(description: &FileDescription, position: Position, moved: u64) -> Result<u64, Errno> {
     match position {
-        Position::Current => Ok(description.offset()),
+        Position::Current | Position::End | Position::EndAside => Ok(description.offset()),
         Position::At(offset) => offset.checked_add(moved).ok_or(Errno::EINVAL),
     }
 }
 
 fn advance(description: &FileDescription, position: Position, by: u64) {
-    if position == Position::Current && description.file.has_position() {
+    if position.moves() && description.file.has_position() {
         description.set_offset(description.offset().saturating_add(by));
     }
 }
@@ -400,10 +429,20 @@ impl End {
         if offset.is_some() && !description.file.has_position() {
             return Err(Errno::ESPIPE);
         }
-        if offset.is_some_and(|(_, value): (u64, u64)| value > i64::MAX as u64) {
-            return Err(Errno::EINVAL);
-        }
         Ok(End { description, offset })
+    }
+
+    /// Checks that `count` bytes from here on are within what a file can have. Errors: EINVAL.
+    fn check_range(&self, count: u64) -> Result<(), Errno> {
+        if !self.description.file.has_position() {
+            return Ok(());
+        }
+        let end = self.at().checked_add(count).filter(|end| *end <= i64::MAX as u64);
+        end.map(drop).ok_or(Errno::EINVAL)
+    }
+
+    fn appends(&self) -> bool {
+        self.description.flags() & linux::O_APPEND != 0
     }
 
     /// Says whether the file is of a kind that moves bytes inside the kernel: not a directory, nor one of those that
@@ -446,6 +485,11 @@ pub(super) fn sys_sendfile(ctx: &mut Ctx<'_>, [out, input, offset, count, ..]: [
     if !from.description.file.has_position() || !from.can_splice(ctx) || !to.can_splice(ctx) {
         return Err(Errno::EINVAL.into());
     }
+    from.check_range(count)?;
+    to.check_range(count)?;
+    if to.appends() && to.description.file.has_position() {
+        return Err(Errno::EINVAL.into());
+    }
     copy(ctx, from, to, count)
 }
 
@@ -467,9 +511,16 @@ pub(super) fn sys_copy_file_range(
     }
     from.description.check_readable()?;
     to.description.check_writable()?;
-    if to.description.flags() & linux::O_APPEND != 0 {
+    if to.appends() {
         return Err(Errno::EBADF.into());
     }
+    if from.at().checked_add(count).is_none() || to.at().checked_add(count).is_none() {
+        return Err(Errno::EOVERFLOW.into());
+    }
+    from.check_range(0)?;
+    to.check_range(0)?;
+    let size = from.description.inode().attr(&ctx.fs())?.size;
+    let count = count.min(size.saturating_sub(from.at()));
     let same = Rc::ptr_eq(from.description.inode(), to.description.inode());
     let (start, end) = (from.at(), from.at().saturating_add(count));
     if same && start < to.at().saturating_add(count) && to.at() < end {
@@ -490,6 +541,7 @@ pub(super) fn sys_splice(
     let to = End::new(ctx, out, out_offset)?;
     from.description.check_readable()?;
     to.description.check_writable()?;
+    refuse_sleep(ctx, flags);
     let is_pipe = |cx: &FsContext<'_>, end: &End| {
         end.description.inode().attr(cx).is_ok_and(|attr| attr.mode & linux::S_IFMT == linux::S_IFIFO)
     };
@@ -504,7 +556,19 @@ pub(super) fn sys_splice(
     if !from.can_splice(ctx) || !to.can_splice(ctx) {
         return Err(Errno::EINVAL.into());
     }
+    from.check_range(0)?;
+    to.check_range(0)?;
+    if to.appends() && to.description.file.has_position() {
+        return Err(Errno::EINVAL.into());
+    }
     copy(ctx, from, to, count.min(CHUNK as u64))
+}
+
+/// Heeds SPLICE_F_NONBLOCK.
+fn refuse_sleep(ctx: &mut Ctx<'_>, flags: u64) {
+    if flags & u64::from(linux::SPLICE_F_NONBLOCK) != 0 {
+        ctx.forbid_sleep();
+    }
 }
 
 fn copy(ctx: &mut Ctx<'_>, from: End, to: End, count: u64) -> SysResult {
@@ -574,7 +638,8 @@ pub(super) fn sys_lseek(ctx: &mut Ctx<'_>, [fd, offset, whence, ..]: [u64; 6]) -
         linux::SEEK_SET => Some(SeekFrom::Start(offset)),
         linux::SEEK_CUR => Some(SeekFrom::Current(offset as i64)),
         linux::SEEK_END => Some(SeekFrom::End(offset as i64)),
-        _ => None,
+        // Devices have neither data nor holes, so that it is a place like any other.
+        _ => description.file.seek(SeekFrom::End(0)).and(Some(SeekFrom::End(0))),
     };
     if let Some(moved) = shared.and_then(|to| description.file.seek(to)) {
         return Ok(moved?);
@@ -627,9 +692,14 @@ pub(super) fn sys_tee(ctx: &mut Ctx<'_>, [input, out, count, flags, ..]: [u64; 6
     if from.same_pipe(&to) {
         return Err(Errno::EINVAL.into());
     }
+    refuse_sleep(ctx, flags);
     let want = CHUNK.min(usize::try_from(count).unwrap_or(CHUNK));
     if want == 0 {
         return Ok(0);
+    }
+    if out.file.readiness(&ctx.fs()).contains(Readiness::ERR) {
+        ctx.signal_self(Signal::SIGPIPE);
+        return Err(Errno::EPIPE.into());
     }
     // What is taken must fit whole, so that the pipes do not drift apart.
     let room = to.room();
@@ -663,6 +733,7 @@ pub(super) fn sys_vmsplice(ctx: &mut Ctx<'_>, [fd, vectors, count, flags, ..]: [
     if as_pipe(&description.file).is_none() {
         return Err(Errno::EBADF.into());
     }
+    refuse_sleep(ctx, flags);
     let move_bytes = if description.check_writable().is_ok() { sys_writev } else { sys_readv };
     move_bytes(ctx, [fd, vectors, count, 0, 0, 0])
 }

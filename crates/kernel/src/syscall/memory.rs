@@ -10,7 +10,7 @@ use super::Ctx;
 use super::lock::lock_limit;
 use crate::fs::memfs::seals;
 use crate::mm::{Backing, Growth, MemoryFault, Place, Placement, SharedPages, Vma, VmaFlags, whole_pages};
-use crate::task::SysResult;
+use crate::task::{Stop, SysResult};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -224,14 +224,15 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
         // Rounded to nothing is not the same as nothing.
         return if len == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) };
     }
+    if advice as u32 == linux::MADV_REMOVE {
+        return remove(ctx, range);
+    }
     let mm = ctx.task().mm.clone();
     let mut mm = mm.borrow_mut();
     let none = VmaFlags::empty();
     let is_locked = mm.locked_in(range) > 0;
     match advice as u32 {
-        linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_REMOVE if is_locked => {
-            return Err(Errno::EINVAL.into());
-        }
+        linux::MADV_DONTNEED | linux::MADV_FREE if is_locked => return Err(Errno::EINVAL.into()),
         linux::MADV_FREE if !mm.is_private_anonymous(range) => return Err(Errno::EINVAL.into()),
         linux::MADV_DONTNEED | linux::MADV_FREE | linux::MADV_DONTNEED_LOCKED => mm.forget(range)?,
         linux::MADV_POPULATE_READ => mm.populate(range, Access::Read).map_err(populate_errno)?,
@@ -241,7 +242,6 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
         linux::MADV_WIPEONFORK if !mm.is_private_anonymous(range) => return Err(Errno::EINVAL.into()),
         linux::MADV_WIPEONFORK => mm.set_flags(range, VmaFlags::WIPE_ON_FORK, none)?,
         linux::MADV_KEEPONFORK => mm.set_flags(range, none, VmaFlags::WIPE_ON_FORK)?,
-        linux::MADV_REMOVE => mm.remove(range)?,
         // Hints: there is nothing to do better by knowing.
         linux::MADV_NORMAL
         | linux::MADV_RANDOM
@@ -262,6 +262,38 @@ pub(super) fn sys_madvise(ctx: &mut Ctx<'_>, [addr, len, advice, ..]: [u64; 6]) 
         _ => return Err(Errno::EINVAL.into()),
     }
     Ok(0)
+}
+
+/// Makes a hole in what shared areas map (MADV_REMOVE).
+///
+/// Errors: EINVAL for locked areas and those that have nothing behind them, EACCES for those that are not shared or can
+/// not be stored to, ENOMEM behind the rest where nothing is mapped; what the file says.
+fn remove(ctx: &mut Ctx<'_>, range: UserRange) -> SysResult {
+    let mm = ctx.task().mm.clone();
+    let parts = mm.borrow().parts(range);
+    for part in &parts {
+        if part.flags.contains(VmaFlags::LOCKED) {
+            return Err(Errno::EINVAL.into());
+        }
+        if let Some(pages) = part.backing.shared_pages() {
+            mm.borrow_mut().remove_shared(part, pages);
+            continue;
+        }
+        let Backing::File { inode, .. } = &part.backing else { return Err(Errno::EINVAL.into()) };
+        if part.flags & (VmaFlags::SHARED | VmaFlags::NEVER_WRITE) != VmaFlags::SHARED {
+            return Err(Errno::EACCES.into());
+        }
+        let (start, len) = (part.offset_pages * PAGE, part.range.len());
+        let mode = linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE;
+        let file = match inode.clone().open(&ctx.fs(), linux::O_RDWR) {
+            Ok(file) => file,
+            Err(Stop::Errno(errno)) => return Err(errno.into()),
+            Err(_) => return Err(Errno::EINVAL.into()),
+        };
+        file.allocate(&ctx.fs(), mode, start, len)?;
+        ctx.kernel.file_punched(inode, start, start.saturating_add(len));
+    }
+    if mm.borrow().is_mapped(range) { Ok(0) } else { Err(Errno::ENOMEM.into()) }
 }
 
 fn populate_errno(fault: MemoryFault) -> Errno {

@@ -34,8 +34,8 @@ fn buffers(ctx: &Ctx<'_>, spans: Vec<Span>) -> UserBuffers {
     UserBuffers::new(ctx.user(), spans)
 }
 
-fn may_wait(open: &OpenSocket, flags: u32) -> bool {
-    !open.description.is_nonblocking() && flags & linux::MSG_DONTWAIT == 0
+fn may_wait(ctx: &Ctx<'_>, open: &OpenSocket, flags: u32) -> bool {
+    ctx.may_sleep() && !open.description.is_nonblocking() && flags & linux::MSG_DONTWAIT == 0
 }
 
 /// Reads from a socket as read(2) does. Open files that come along are closed.
@@ -95,7 +95,7 @@ fn receive(
             }
             Err(Stop::Block(wait)) => {
                 let timeout_ns = open.socket.options.receive_timeout_ns.get();
-                let moved = sleep(ctx, wait, may_wait(open, flags), timeout_ns, moved)?;
+                let moved = sleep(ctx, wait, may_wait(ctx, open, flags), timeout_ns, moved)?;
                 return Ok(with_length(Incoming::default(), moved));
             }
             Err(_) if moved > 0 => return Ok(with_length(Incoming::default(), moved)),
@@ -154,7 +154,7 @@ fn send(
             }
             Err(Stop::Block(wait)) => {
                 let timeout_ns = open.socket.options.send_timeout_ns.get();
-                return sleep(ctx, wait, may_wait(open, sending.flags), timeout_ns, moved);
+                return sleep(ctx, wait, may_wait(ctx, open, sending.flags), timeout_ns, moved);
             }
             Err(_) if moved > 0 => return Ok(moved),
             Err(Stop::Errno(Errno::EPIPE)) => {

@@ -81,6 +81,25 @@ pub(super) fn sys_openat(ctx: &mut Ctx<'_>, [dir, path, flags, mode, ..]: [u64; 
     open_at(ctx, dir, path, OpenRequest::new(flags as u32, mode as u32))
 }
 
+/// The flags that go with O_PATH.
+const PATH_FLAGS: u32 = linux::O_PATH | linux::O_DIRECTORY | linux::O_NOFOLLOW | linux::O_CLOEXEC;
+/// All flags of open(2).
+const KNOWN_FLAGS: u32 = PATH_FLAGS
+    | linux::O_ACCMODE
+    | linux::O_CREAT
+    | linux::O_EXCL
+    | linux::O_NOCTTY
+    | linux::O_TRUNC
+    | linux::O_APPEND
+    | linux::O_NONBLOCK
+    | linux::O_DSYNC
+    | linux::O_SYNC
+    | linux::FASYNC
+    | linux::O_DIRECT
+    | linux::O_LARGEFILE
+    | linux::O_NOATIME
+    | linux::O_TMPFILE;
+
 pub(super) fn sys_openat2(ctx: &mut Ctx<'_>, [dir, path, how, size, ..]: [u64; 6]) -> SysResult {
     let known = size_of::<OpenHow>() as u64;
     if size < known {
@@ -96,13 +115,19 @@ pub(super) fn sys_openat2(ctx: &mut Ctx<'_>, [dir, path, how, size, ..]: [u64; 6
         return Err(Errno::E2BIG.into());
     }
     let resolve = Resolve::from_bits(how_value.resolve).ok_or(Errno::EINVAL)?;
-    let creates = how_value.flags & u64::from(linux::O_CREAT | linux::O_TMPFILE & !linux::O_DIRECTORY) != 0;
-    if how_value.flags > u64::from(u32::MAX)
+    let made = linux::O_CREAT | linux::O_TMPFILE & !linux::O_DIRECTORY;
+    let has = |flags: u32| how_value.flags & u64::from(flags) != 0;
+    let creates = has(made);
+    if how_value.flags & !u64::from(KNOWN_FLAGS) != 0
+        || has(linux::O_PATH) && how_value.flags & !u64::from(PATH_FLAGS) != 0
         || how_value.mode & !0o7777 != 0
         || (how_value.mode != 0 && !creates)
         || resolve.contains(Resolve::BENEATH | Resolve::IN_ROOT)
     {
         return Err(Errno::EINVAL.into());
+    }
+    if resolve.contains(Resolve::CACHED) && has(made | linux::O_TRUNC) {
+        return Err(Errno::EAGAIN.into());
     }
     let request = OpenRequest { resolve, ..OpenRequest::new(how_value.flags as u32, how_value.mode as u32) };
     open_at(ctx, dir, path, request)

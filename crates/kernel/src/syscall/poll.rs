@@ -68,7 +68,7 @@ fn poll(ctx: &mut Ctx<'_>, addr: u64, count: u64, deadline_ns: Option<u64>) -> S
         if entry.fd < 0 {
             continue;
         }
-        let found = match ctx.fd(entry.fd as u64) {
+        let found = match ctx.open_fd(entry.fd as u64) {
             Err(_) => Readiness::NVAL,
             Ok(description) => {
                 let wanted = Readiness::from_bits_truncate(u32::from(entry.events as u16))

@@ -1,5 +1,7 @@
 //! Attributes: stat, chmod, chown, times, truncate, statfs.
 
+use std::rc::Rc;
+
 use lg_abi::raw::general as linux;
 use lg_abi::{Errno, Signal, Statfs, Statx, StatxTimestamp, Timespec, Timeval};
 
@@ -9,6 +11,7 @@ use crate::task::SysResult;
 use crate::vfs::ops::{self, TimeChange};
 use crate::vfs::{AttrChange, Path, split_dev};
 
+const MOUNT_ROOT: u64 = linux::STATX_ATTR_MOUNT_ROOT as u64;
 const AT_FDCWD: u64 = linux::AT_FDCWD as u64;
 const NOFOLLOW: u64 = linux::AT_SYMLINK_NOFOLLOW as u64;
 const EMPTY_PATH: u64 = linux::AT_EMPTY_PATH as u64;
@@ -55,7 +58,11 @@ pub(super) fn sys_statx(ctx: &mut Ctx<'_>, [dir, path, flags, mask, to, _]: [u64
     let (rdev_major, rdev_minor) = split_dev(attr.rdev);
     let (dev_major, dev_minor) = split_dev(attr.dev);
     let answer = Statx {
-        stx_mask: linux::STATX_BASIC_STATS | linux::STATX_MNT_ID,
+        stx_mask: linux::STATX_BASIC_STATS
+            | linux::STATX_MNT_ID
+            | attr.btime.map_or(0, |_| linux::STATX_BTIME),
+        stx_attributes: if Rc::ptr_eq(&found.dentry, &found.mount.root) { MOUNT_ROOT } else { 0 },
+        stx_attributes_mask: MOUNT_ROOT,
         stx_blksize: 4096,
         stx_nlink: attr.nlink,
         stx_uid: attr.uid,
@@ -65,6 +72,7 @@ pub(super) fn sys_statx(ctx: &mut Ctx<'_>, [dir, path, flags, mask, to, _]: [u64
         stx_size: attr.size,
         stx_blocks: attr.blocks,
         stx_atime: time(attr.atime),
+        stx_btime: attr.btime.map(time).unwrap_or_default(),
         stx_ctime: time(attr.ctime),
         stx_mtime: time(attr.mtime),
         stx_rdev_major: rdev_major,
@@ -143,7 +151,12 @@ pub(super) fn sys_utimensat(ctx: &mut Ctx<'_>, [dir, path, times, flags, ..]: [u
             0..1_000_000_000 => Ok(TimeChange::To(time)),
             _ => Err(Errno::EINVAL),
         };
-        (change(ctx.copy_in(times)?)?, change(ctx.copy_in(times.wrapping_add(16))?)?)
+        let times: [Timespec; 2] = [ctx.copy_in(times)?, ctx.copy_in(times.wrapping_add(16))?];
+        if times.iter().all(|time| time.tv_nsec == i64::from(linux::UTIME_OMIT)) {
+            // There is nothing to do, and nothing to be checked.
+            return Ok(0);
+        }
+        (change(times[0])?, change(times[1])?)
     };
     if flags & !(NOFOLLOW | EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL.into());

@@ -112,7 +112,7 @@ table! {
     mremap __NR_mremap [Pointer Len Len Flags Pointer] Full => memory::sys_mremap;
     msync __NR_msync [Pointer Len Flags] Full => memory::sys_msync;
     mincore __NR_mincore [Pointer Len Pointer] Full => memory::sys_mincore;
-    madvise __NR_madvise [Pointer Len Int] Partial("hints are without effect; MADV_REMOVE of files: EINVAL") => memory::sys_madvise;
+    madvise __NR_madvise [Pointer Len Int] Partial("hints are without effect") => memory::sys_madvise;
     shmget __NR_shmget [Int Len Octal] Full => ipc::sys_shmget;
     shmat __NR_shmat [Int Pointer Flags] Full => ipc::sys_shmat;
     shmctl __NR_shmctl [Int Int Pointer] Full => ipc::sys_shmctl;

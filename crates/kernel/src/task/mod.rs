@@ -92,6 +92,8 @@ pub struct Call {
     pub progress: u64,
     /// What a signal that is handled does to it, once it has had to wait.
     pub on_signal: OnSignal,
+    /// Whether it fails with EAGAIN rather than sleeps, although its files may wait.
+    pub never_sleeps: bool,
     /// What else the call keeps between tries.
     pub state: Option<Rc<dyn Any>>,
 }

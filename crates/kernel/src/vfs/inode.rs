@@ -58,6 +58,8 @@ pub struct Attr {
     pub mtime: Timespec,
     /// Last change of the inode.
     pub ctime: Timespec,
+    /// When the inode was made, where that is known.
+    pub btime: Option<Timespec>,
 }
 
 impl Attr {
@@ -243,8 +245,9 @@ pub trait Inode: Any {
         FsSpace::default()
     }
 
-    /// Makes a nameless regular file (O_TMPFILE) in this directory's file system.
-    fn create_tmpfile(&self, cx: &FsContext<'_>, mode: u32) -> Result<Rc<dyn Inode>, Errno> {
+    /// Makes a nameless regular file (O_TMPFILE) in this directory's file system. With O_EXCL among the `flags` of
+    /// open(2) it never gets a name.
+    fn create_tmpfile(&self, cx: &FsContext<'_>, mode: u32, flags: u32) -> Result<Rc<dyn Inode>, Errno> {
         Err(Errno::EOPNOTSUPP)
     }
 }

@@ -89,7 +89,8 @@ pub fn find(
     request: &OpenRequest,
 ) -> Result<Found, Stop> {
     let is_tmpfile = request.has(O_TMPFILE);
-    if request.has(O_CREAT | O_DIRECTORY) || is_tmpfile && !request.writes() {
+    let asks_tmpfile = request.flags & O_TMPFILE & !O_DIRECTORY != 0;
+    if request.has(O_CREAT | O_DIRECTORY) || asks_tmpfile && !(is_tmpfile && request.writes()) {
         return Err(Errno::EINVAL.into());
     }
     let mut walk = fs.walk(cx, start, path, request.resolve)?;
@@ -192,10 +193,10 @@ fn open_tmpfile(
     }
     check_may_create(cx, &attr)?;
     dir.check_writable()?;
-    let inode = dir.inode().create_tmpfile(cx, request.mode & !fs.umask)?;
+    let inode = dir.inode().create_tmpfile(cx, request.mode & !fs.umask, request.flags)?;
     let name = format!("#{}", inode.attr(cx)?.ino);
     let path = dir.with(Dentry::new_unlinked(inode, &dir.dentry, name.as_bytes()));
-    open_checked(cx, &path, &OpenRequest { flags: request.flags & !O_TMPFILE, ..*request })
+    open_checked(cx, &path, request)
 }
 
 /// Checks that a path may be executed: a regular file with an execute bit for the task, on a mount that

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use lg_abi::raw::general::{
-    CAP_CHOWN, CAP_FSETID, CAP_MKNOD, RENAME_EXCHANGE, RENAME_NOREPLACE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG,
-    S_ISGID, S_ISUID, S_IXGRP,
+    CAP_CHOWN, CAP_FSETID, CAP_MKNOD, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, S_IFDIR, S_IFLNK,
+    S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_IXGRP,
 };
 use lg_abi::{Errno, Timespec};
 
@@ -31,7 +31,8 @@ pub fn create(
     if walk.must_be_dir() && what != NewInode::Dir {
         return Err(Errno::ENOENT);
     }
-    if matches!(what, NewInode::CharDevice(_) | NewInode::BlockDevice(_))
+    // Anybody may make a whiteout: the device of number 0.
+    if matches!(what, NewInode::CharDevice(1..) | NewInode::BlockDevice(_))
         && !has_capability(cx.creds, CAP_MKNOD)
     {
         return Err(Errno::EPERM);
@@ -161,7 +162,9 @@ pub fn rename(
 ) -> Result<(), Errno> {
     let exchange = flags & RENAME_EXCHANGE != 0;
     let no_replace = flags & RENAME_NOREPLACE != 0;
-    if flags & !(RENAME_EXCHANGE | RENAME_NOREPLACE) != 0 || exchange && no_replace {
+    let whiteout = flags & RENAME_WHITEOUT != 0;
+    let known = RENAME_EXCHANGE | RENAME_NOREPLACE | RENAME_WHITEOUT;
+    if flags & !known != 0 || exchange && (no_replace || whiteout) {
         return Err(Errno::EINVAL);
     }
     let mut old_walk = fs.walk(cx, old_start, old_path, Resolve::empty())?;

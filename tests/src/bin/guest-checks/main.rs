@@ -18,6 +18,7 @@ mod cpu;
 mod descriptors;
 mod events;
 mod exec;
+mod extents;
 mod faults;
 mod files;
 mod identity;
@@ -33,6 +34,7 @@ mod netlink;
 mod packets;
 mod pidfds;
 mod pipes;
+mod places;
 mod posix_timers;
 mod process;
 mod procfs;
@@ -49,6 +51,7 @@ mod terminals;
 mod threads;
 mod time;
 mod xattr;
+mod transfers;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -85,6 +88,9 @@ const GROUPS: &[&[Check]] = &[
     locks::CHECKS,
     names::CHECKS,
     descriptors::CHECKS,
+    places::CHECKS,
+    extents::CHECKS,
+    transfers::CHECKS,
     pipes::CHECKS,
     pidfds::CHECKS,
     process::CHECKS,

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use lg_abi::raw::general::{
-    CAP_FSETID, F_SEAL_EXEC, O_NOATIME, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG,
-    S_IFSOCK, S_ISGID,
+    CAP_FSETID, F_SEAL_EXEC, O_EXCL, O_NOATIME, RENAME_EXCHANGE, RENAME_WHITEOUT, S_IFBLK, S_IFCHR, S_IFDIR,
+    S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID,
 };
 use lg_abi::{Errno, Timespec};
 
@@ -51,6 +51,7 @@ struct Meta {
     atime: Timespec,
     mtime: Timespec,
     ctime: Timespec,
+    btime: Option<Timespec>,
 }
 
 enum Body {
@@ -100,6 +101,7 @@ impl MemNode {
                 atime: stat.atime,
                 mtime: stat.mtime,
                 ctime: stat.ctime,
+                btime: None,
             }),
             body,
             units: 0,
@@ -130,7 +132,8 @@ impl MemNode {
         };
         fs.charge_units(units)?;
         let now = cx.now;
-        let meta = Meta { mode, nlink, uid: cx.creds.fsuid, gid, atime: now, mtime: now, ctime: now };
+        let (atime, mtime, ctime, btime) = (now, now, now, Some(now));
+        let meta = Meta { mode, nlink, uid: cx.creds.fsuid, gid, atime, mtime, ctime, btime };
         Ok(Rc::new(MemNode {
             fs: fs.clone(),
             ino: fs.new_ino(),
@@ -320,6 +323,16 @@ impl MemNode {
         }
     }
 
+    /// Takes a child's name away, or gives it to what stands for the child from now on.
+    fn leave(&self, name: &[u8], instead: Option<Rc<MemNode>>) -> Result<(), Errno> {
+        let mut entries = self.entries()?.borrow_mut();
+        match instead {
+            Some(node) => drop(entries.replace(name, node)),
+            None => drop(entries.remove(&self.fs, name)),
+        }
+        Ok(())
+    }
+
     fn check_alive(&self) -> Result<(), Errno> {
         if self.meta.get().nlink == 0 { Err(Errno::ENOENT) } else { Ok(()) }
     }
@@ -363,6 +376,7 @@ impl Inode for MemNode {
             atime: meta.atime,
             mtime: meta.mtime,
             ctime: meta.ctime,
+            btime: meta.btime,
         })
     }
 
@@ -414,10 +428,10 @@ impl Inode for MemNode {
         Ok(node)
     }
 
-    fn create_tmpfile(&self, cx: &FsContext<'_>, mode: u32) -> Result<Rc<dyn Inode>, Errno> {
+    fn create_tmpfile(&self, cx: &FsContext<'_>, mode: u32, flags: u32) -> Result<Rc<dyn Inode>, Errno> {
         let node = self.new_child(cx, NewInode::File, mode)?;
         node.change(|meta| meta.nlink = 0);
-        node.linkable.set(true);
+        node.linkable.set(flags & O_EXCL == 0);
         Ok(node)
     }
 
@@ -486,7 +500,12 @@ impl Inode for MemNode {
             Err(Errno::ENOENT) => None,
             Err(errno) => return Err(errno),
         };
-        let exchange = flags & lg_abi::raw::general::RENAME_EXCHANGE != 0;
+        let exchange = flags & RENAME_EXCHANGE != 0;
+        // A device that stands for a name that is gone, as overlayfs has them.
+        let whiteout = match flags & RENAME_WHITEOUT {
+            0 => None,
+            _ => Some(self.new_child(cx, NewInode::CharDevice(0), 0)?),
+        };
         match target {
             Some(target) if exchange => {
                 let target_is_dir = target.file_type() == S_IFDIR;
@@ -505,7 +524,7 @@ impl Inode for MemNode {
                     return Err(Errno::ENOTEMPTY);
                 }
                 new_dir.entries()?.borrow_mut().replace(new_name, node.clone());
-                self.entries()?.borrow_mut().remove(&self.fs, name);
+                self.leave(name, whiteout)?;
                 target.lose_link(cx);
                 if is_dir {
                     // One directory came and one went.
@@ -514,7 +533,7 @@ impl Inode for MemNode {
             }
             None => {
                 new_dir.entries()?.borrow_mut().add(&self.fs, new_name, node.clone())?;
-                self.entries()?.borrow_mut().remove(&self.fs, name);
+                self.leave(name, whiteout)?;
                 if is_dir {
                     self.change(|dir| dir.nlink = counted(dir.nlink, -1));
                     new_dir.change(|dir| dir.nlink = counted(dir.nlink, 1));
@@ -652,6 +671,7 @@ impl File for MemFile {
             _ => return Err(Errno::EOPNOTSUPP),
         }
         self.node.touch(cx);
+        self.node.drop_set_id(cx);
         Ok(())
     }
 }

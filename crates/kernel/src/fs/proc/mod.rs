@@ -512,3 +512,8 @@ impl File for ProcFile {
         Ok(data.len())
     }
 }
+
+    /// The text is made while it is read: where it ends is not known before.
+    fn seek(&self, to: std::io::SeekFrom) -> Option<Result<u64, Errno>> {
+        matches!(to, std::io::SeekFrom::End(_)).then_some(Err(Errno::EINVAL))
+    }

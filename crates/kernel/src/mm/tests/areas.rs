@@ -244,7 +244,7 @@ impl Bench {
                 (nothing(mm.borrow_mut().forget(range(at, len))), nothing(model.forget(at, len)))
             }
             Op::Remove(at, len) => (
-                nothing(mm.borrow_mut().remove(range(at, len))),
+                nothing(remove(&mm, range(at, len))),
                 nothing(model.remove(&mut self.contents, at, len)),
             ),
             Op::SetFlags(at, len, set, clear) => (
@@ -358,6 +358,16 @@ fn sequence(ops: &[Op]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Drops the contents of shared areas, if no others are in the range.
+fn remove(mm: &RefCell<MemoryManager>, range: UserRange) -> Result<(), Errno> {
+    let parts = mm.borrow().parts(range);
+    let shared: Option<Vec<_>> = parts.iter().map(|part| part.backing.shared_pages()).collect();
+    for (part, pages) in parts.iter().zip(shared.ok_or(Errno::EINVAL)?) {
+        mm.borrow_mut().remove_shared(part, pages);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -457,7 +467,7 @@ fn memory_can_be_given_back_when_there_are_as_many_areas_as_can_be() {
     };
     let mut at = WINDOW;
     map(&mut mm, at - 4, 3, Prot::READ).unwrap();
-    while map(&mut mm, at, 1, if at % 2 == 0 { Prot::READ } else { RW }).is_ok() {
+    while map(&mut mm, at, 1, if at.is_multiple_of(2) { Prot::READ } else { RW }).is_ok() {
         at += 1;
     }
     let count = mm.areas().count();
