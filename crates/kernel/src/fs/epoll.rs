@@ -98,6 +98,13 @@ pub fn as_epoll(file: &Rc<dyn File>) -> Result<Rc<Epoll>, Errno> {
 }
 
 impl Epoll {
+    /// Returns the watched file that was at descriptor `fd`; of several of that number, the one after `skipped` others.
+    pub fn target(&self, fd: u32, skipped: u32) -> Option<Rc<FileDescription>> {
+        let watches = self.watches.borrow();
+        let mut files = watches.range((fd, 0)..=(fd, u64::MAX)).filter_map(|(_, watch)| watch.file.upgrade());
+        files.nth(skipped as usize)
+    }
+
     /// Returns an instance that watches nothing.
     pub fn new(cx: &FsContext<'_>) -> Rc<Epoll> {
         Rc::new(Epoll {

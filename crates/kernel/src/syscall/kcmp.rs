@@ -6,6 +6,7 @@ use lg_abi::Errno;
 use lg_abi::raw::general::CAP_SYS_PTRACE;
 
 use super::Ctx;
+use crate::fs::epoll::as_epoll;
 use crate::task::{SysResult, Task, Tid};
 
 /// What is compared (linux/kcmp.h).
@@ -51,7 +52,14 @@ pub(super) fn sys_kcmp(ctx: &mut Ctx<'_>, [first, second, what, index1, index2, 
         }
         // No thread has an I/O context or an undo list of its own.
         kind::IO | kind::SYSVSEM => (0, 0),
-        kind::EPOLL_TFD => return Err(Errno::EOPNOTSUPP.into()),
+        kind::EPOLL_TFD => {
+            // `struct kcmp_epoll_slot`: the instance, and the number that a file had with it.
+            let [instance, fd, skipped]: [u32; 3] = ctx.copy_in(index2)?;
+            let file = a.fds.borrow().get(index1)?;
+            let instance = b.fds.borrow().get(u64::from(instance))?;
+            let watched = as_epoll(&instance.file)?.target(fd, skipped).ok_or(Errno::ENOENT)?;
+            (file.id, watched.id)
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
     Ok(match left.cmp(&right) {

@@ -396,7 +396,7 @@ table! {
     getcpu __NR_getcpu [] Full => schedule::sys_getcpu;
     process_vm_readv __NR_process_vm_readv [] Absent("no tracing");
     process_vm_writev __NR_process_vm_writev [] Absent("no tracing");
-    kcmp __NR_kcmp [Int Int Int Len Len] Partial("no KCMP_EPOLL_TFD (EOPNOTSUPP)") => kcmp::sys_kcmp;
+    kcmp __NR_kcmp [Int Int Int Len Len] Full => kcmp::sys_kcmp;
     finit_module __NR_finit_module [] Absent("belongs to the host");
     sched_setattr __NR_sched_setattr [Int Pointer Flags] Partial("as sched_setscheduler and setpriority; no SCHED_DEADLINE (EPERM), no utilization clamping (EOPNOTSUPP)") => schedule::sys_sched_setattr;
     sched_getattr __NR_sched_getattr [Int Pointer Int Flags] Full => schedule::sys_sched_getattr;

@@ -354,6 +354,18 @@ fn kcmps(r: &mut Report) {
     }
     sys::write(writer, b"x").unwrap();
     r.see("child", wait(pid));
+    let epoll = sys!(SYS_epoll_create1, 0).unwrap();
+    let event = epoll_event { events: EPOLLIN as u32, u64: 0 };
+    sys!(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, copy, &raw const event).unwrap();
+    let watched = |f: usize, slot: [u32; 3]| compare(me, 7, f, slot.as_ptr() as usize);
+    let slot = [epoll as u32, copy as u32, 0];
+    r.see("watched", watched(first, slot));
+    r.ensure("another than is watched", matches!(watched(second, slot), Ok(1 | 2)));
+    r.see("not watched", watched(first, [epoll as u32, second as u32, 0]));
+    r.see("no second of that number", watched(first, [epoll as u32, copy as u32, 1]));
+    r.see("no epoll", watched(first, [first as u32, copy as u32, 0]));
+    r.see("closed ones", (watched(99, slot), watched(first, [99, copy as u32, 0])));
+    r.see("bad slot", compare(me, 7, first, 1));
     r.see("nobody", compare(NOBODY, 1, 0, 0));
     r.see("no kind", compare(me, 8, 0, 0));
     r.see(
