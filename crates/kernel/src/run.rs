@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::Kernel;
 use crate::fs::pty::Recipient;
 use crate::limits::Limit;
-use crate::mm::MemoryFault;
+use crate::mm::{MemoryFault, UserMemory};
 use crate::signal::{SignalTarget, floating_point_code};
 use crate::task::{ExitStatus, Interest, Rlimits, SLICE_NS, Sleep, Sleeper, TaskState, Tid, Wait};
 use crate::time::{Timer, thread_cpu_ns};
@@ -20,6 +20,9 @@ const RECLAIM_PAGES: u32 = 256;
 
 /// A system call finds at least this many free frames, if file caches can give them.
 const HEADROOM_PAGES: u32 = 64;
+
+/// The first byte of the instruction `int` with a number.
+const INT: u8 = 0xcd;
 
 /// How a sandbox ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -250,7 +253,13 @@ impl Kernel {
     fn exception(&mut self, tid: Tid, vector: Vector, error_code: u64) {
         let Some(task) = self.tasks.get(&tid) else { return };
         let rip = task.context.regs.rip;
+        let is_interrupt = || {
+            let mut opcode = [0];
+            UserMemory::new(&task.mm).read_partial(rip, &mut opcode) == 1 && opcode[0] == INT
+        };
         let info = match vector {
+            // PVM tells of `int` with a number that is not user code's as of an invalid opcode.
+            Vector::INVALID_OPCODE if is_interrupt() => SigInfo::new(Signal::SIGSEGV, SigInfo::SI_KERNEL),
             Vector::DIVIDE_ERROR => SigInfo::from_fault(Signal::SIGFPE, linux::FPE_INTDIV as i32, rip),
             Vector::X87_FLOATING_POINT | Vector::SIMD_FLOATING_POINT => {
                 // A state that can not be had ends the sandbox.

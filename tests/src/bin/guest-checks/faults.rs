@@ -130,6 +130,11 @@ fn traps(r: &mut Report) {
         );
         r.see("breakpoint", told(|| std::arch::asm!("int3")));
         r.see("int 4", told(|| std::arch::asm!("int 4")));
+        r.see("int 0", told(|| std::arch::asm!("int 0")));
+        r.see("int 14", told(|| std::arch::asm!("int 14")));
+        r.see("int 0x20", told(|| std::arch::asm!("int 0x20")));
+        r.see("int 0x81", told(|| std::arch::asm!("int 0x81")));
+        r.see("int 0xff", told(|| std::arch::asm!("int 0xff")));
         r.see("undefined instruction", told(|| std::arch::asm!("ud2")));
         r.see("privileged instruction", told(|| std::arch::asm!("cli")));
     }
