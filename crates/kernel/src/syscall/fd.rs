@@ -7,6 +7,7 @@ use lg_abi::raw::general as linux;
 
 use super::Ctx;
 use super::file_lock::{get_lease, get_lock, set_lease, set_lock};
+use super::owner;
 use super::stat::check_file_limit;
 use crate::fs::memfs::{new_memfd, seals};
 use crate::fs::pipe::{as_pipe, new_pipe};
@@ -105,9 +106,7 @@ pub(super) fn sys_pipe2(ctx: &mut Ctx<'_>, [fds, flags, ..]: [u64; 6]) -> SysRes
 fn make_pipe(ctx: &mut Ctx<'_>, addr: u64, flags: u32) -> SysResult {
     let limit = fd_limit(ctx);
     let table = ctx.fds();
-    if !table.borrow().has_room_for_two(limit) {
-        return Err(Errno::EMFILE.into());
-    }
+    table.borrow().next_two(limit)?;
     let (reader, writer) = new_pipe(&ctx.fs(), flags & !linux::O_CLOEXEC)?;
     let on_exec = OnExec::from_flags(flags, linux::O_CLOEXEC);
     let first = table.borrow_mut().insert(reader, on_exec, limit)?;
@@ -129,7 +128,7 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
     match command as u32 {
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
             let limit = fd_limit(ctx);
-            if (arg as i32) < 0 || arg >= limit {
+            if (arg as i32) < 0 || u64::from(arg as u32) >= limit {
                 return Err(Errno::EINVAL.into());
             }
             let on_exec = if command as u32 == linux::F_DUPFD { OnExec::Keep } else { OnExec::Close };
@@ -142,12 +141,7 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
             ctx.fds().borrow_mut().set_on_exec(fd, on_exec)?;
             Ok(0)
         }
-        linux::F_GETFL => {
-            // open(2) sets it for every file; pipes and their like were never opened.
-            let is_plain = path_only || ctx.fs().vfs.is_nameless(&description.path);
-            let large = if is_plain { 0 } else { linux::O_LARGEFILE };
-            Ok(u64::from(description.flags() | large))
-        }
+        linux::F_GETFL => Ok(u64::from(description.shown_flags(ctx.fs().vfs))),
         _ if path_only => Err(Errno::EBADF.into()),
         linux::F_SETFL => {
             description.set_flags(arg as u32);
@@ -159,18 +153,22 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         }
         linux::F_GETLEASE => Ok(get_lease()),
         linux::F_SETLEASE => set_lease(ctx, &description, arg as u32),
-        linux::F_GETOWN => Ok(description.owner() as u64),
-        linux::F_SETOWN => {
-            description.set_owner(arg as i32);
-            Ok(0)
-        }
+        linux::F_GETOWN => Ok(owner::get(&description)),
+        linux::F_SETOWN => owner::set(ctx, &description, arg as i32),
+        linux::F_GETOWN_EX => owner::get_typed(ctx, &description, arg),
+        linux::F_SETOWN_EX => owner::set_typed(ctx, &description, arg),
+        linux::F_GETSIG => Ok(u64::from(description.signal())),
+        linux::F_SETSIG => owner::set_signal(&description, arg),
         linux::F_GETPIPE_SZ => {
             let pipe = as_pipe(&description.file).ok_or(Errno::EBADF)?;
             Ok(pipe.capacity() as u64)
         }
         linux::F_SETPIPE_SZ => {
             let pipe = as_pipe(&description.file).ok_or(Errno::EBADF)?;
-            Ok(pipe.set_capacity(arg)? as u64)
+            if arg as u32 > 1 << 31 {
+                return Err(Errno::EINVAL.into());
+            }
+            Ok(pipe.set_capacity(u64::from(arg as u32))? as u64)
         }
         linux::F_ADD_SEALS => {
             description.check_writable().map_err(|_| Errno::EPERM)?;
@@ -181,6 +179,10 @@ pub(super) fn sys_fcntl(ctx: &mut Ctx<'_>, [fd, command, arg, ..]: [u64; 6]) -> 
         _ => Err(Errno::EINVAL.into()),
     }
 }
+
+/// The length of a block of the file system (linux/fs.h), and how long those here are.
+const FIGETBSZ: u32 = 2;
+const BLOCK: u32 = 4096;
 
 pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> SysResult {
     use lg_abi::raw::ioctl;
@@ -193,7 +195,19 @@ pub(super) fn sys_ioctl(ctx: &mut Ctx<'_>, [fd, request, arg, ..]: [u64; 6]) -> 
             let flags = description.flags() & !linux::O_NONBLOCK;
             description.set_flags(if on != 0 { flags | linux::O_NONBLOCK } else { flags });
         }
-        ioctl::FIOASYNC => {}
+        ioctl::FIOASYNC => {
+            let on: i32 = ctx.copy_in(arg)?;
+            let flags = description.flags() & !linux::FASYNC;
+            description.set_flags(if on != 0 { flags | linux::FASYNC } else { flags });
+        }
+        FIGETBSZ => ctx.copy_out(arg, &BLOCK)?,
+        ioctl::FIOQSIZE => {
+            let attr = description.inode().attr(&ctx.fs())?;
+            if !matches!(attr.mode & linux::S_IFMT, linux::S_IFREG | linux::S_IFDIR | linux::S_IFLNK) {
+                return Err(Errno::ENOTTY.into());
+            }
+            ctx.copy_out(arg, &attr.blocks.saturating_mul(512))?;
+        }
         ioctl::TIOCGPTPEER => {
             let otherwise = if is_slave(&description.file) { Errno::EIO } else { Errno::ENOTTY };
             let pty = as_master(&description.file).ok_or(otherwise)?;
@@ -297,12 +311,16 @@ pub(super) fn sys_fallocate(ctx: &mut Ctx<'_>, [fd, mode, offset, len, ..]: [u64
         linux::S_IFDIR => return Err(Errno::EISDIR.into()),
         _ => return Err(Errno::ENODEV.into()),
     }
+    let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     let grows = mode as u32 & linux::FALLOC_FL_KEEP_SIZE == 0
         && offset + len > description.inode().attr(&ctx.fs())?.size;
     if grows {
         check_file_limit(ctx, offset + len)?;
     }
     description.file.allocate(&ctx.fs(), mode as u32, offset, len)?;
+    if mode as u32 & (punch | linux::FALLOC_FL_ZERO_RANGE) != 0 {
+        ctx.kernel.file_punched(description.inode(), offset, end);
+    }
     description.tell(linux::IN_MODIFY);
     Ok(0)
 }
@@ -318,16 +336,12 @@ fn add_seals(ctx: &Ctx<'_>, inode: &Rc<dyn Inode>, wanted: u32) -> Result<(), Er
         | linux::F_SEAL_EXEC;
     if wanted & !known != 0 {
         return Err(Errno::EINVAL);
-    let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
     }
     let before = seals(inode, None)?.ok_or(Errno::EINVAL)?;
     if before & linux::F_SEAL_SEAL != 0 {
         return Err(Errno::EPERM);
     }
     let mut wanted = wanted;
-    if mode as u32 & (punch | linux::FALLOC_FL_ZERO_RANGE) != 0 {
-        ctx.kernel.file_punched(description.inode(), offset, end);
-    }
     if wanted & linux::F_SEAL_EXEC != 0 && inode.attr(&ctx.fs())?.mode & 0o111 != 0 {
         // A file that can be executed is not to change either.
         wanted |= known & !(linux::F_SEAL_SEAL | linux::F_SEAL_EXEC);

@@ -27,6 +27,7 @@ mod message;
 mod mqueue;
 mod multicast;
 mod netlink;
+mod owner;
 mod packet;
 mod path;
 mod pidfd;

@@ -145,14 +145,17 @@ pub(super) fn sys_socketpair(
     ctx: &mut Ctx<'_>,
     [domain, socket_type, protocol, addr, ..]: [u64; 6],
 ) -> SysResult {
-    let wanted = wanted(domain, socket_type, protocol)?;
-    if wanted.family != Family::Unix {
-        return Err(Errno::EOPNOTSUPP.into());
+    if socket_type as u32 & !(TYPE_MASK | SOCK_FLAGS) != 0 {
+        return Err(Errno::EINVAL.into());
     }
     let limit = fd_limit(ctx);
     let table = ctx.fds();
-    if !table.borrow().has_room_for_two(limit) {
-        return Err(Errno::EMFILE.into());
+    // The numbers are told before there is a pair, as Linux does.
+    let numbers = table.borrow().next_two(limit)?;
+    ctx.copy_out(addr, &numbers)?;
+    let wanted = wanted(domain, socket_type, protocol)?;
+    if wanted.family != Family::Unix {
+        return Err(Errno::EOPNOTSUPP.into());
     }
     let (a, b) = {
         let cx = ctx.fs();
@@ -162,12 +165,9 @@ pub(super) fn sys_socketpair(
     };
     let on_exec = OnExec::from_flags(wanted.flags, O_CLOEXEC);
     let first = table.borrow_mut().insert(a, on_exec, limit)?;
-    let second = table.borrow_mut().insert(b, on_exec, limit)?;
-    if let Err(errno) = ctx.copy_out(addr, &[first, second]) {
-        for fd in [first, second] {
-            let closed = table.borrow_mut().remove(u64::from(fd));
-            drop(closed);
-        }
+    if let Err(errno) = table.borrow_mut().insert(b, on_exec, limit) {
+        let closed = table.borrow_mut().remove(u64::from(first));
+        drop(closed);
         return Err(errno.into());
     }
     Ok(0)

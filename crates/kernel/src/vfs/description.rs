@@ -8,16 +8,30 @@ use std::rc::Rc;
 use lg_abi::Errno;
 use lg_abi::raw::general::{
     IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_ISDIR, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECT, O_EXCL,
-    O_NOATIME, O_NOCTTY, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
+    O_LARGEFILE, O_NOATIME, O_NOCTTY, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY,
 };
 
-use super::{Counted, File, FsContext, Inode, LockTable, Notify, Path};
+use super::{Counted, File, FsContext, Inode, LockTable, Notify, Path, Vfs};
 
 /// FASYNC: signal-driven I/O, which is accepted and never signals.
 const O_ASYNC: u32 = 0o20000;
 
 /// The flags that fcntl(2) F_SETFL changes.
 const SETTABLE: u32 = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC;
+
+/// Who gets signals about an open file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum FileOwner {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// A thread, by its number.
+    Thread(u32),
+    /// A process.
+    Process(u32),
+    /// All processes of a group.
+    Group(u32),
+}
 
 /// An open file: shared by all descriptors that were duplicated or inherited from one open(2).
 pub struct FileDescription {
@@ -29,7 +43,8 @@ pub struct FileDescription {
     pub id: u64,
     flags: Cell<u32>,
     offset: Cell<u64>,
-    owner: Cell<i32>,
+    owner: Cell<FileOwner>,
+    signal: Cell<u32>,
     locks: Rc<LockTable>,
     locked: Cell<bool>,
     notify: Rc<Notify>,
@@ -54,7 +69,8 @@ impl FileDescription {
             id: cx.vfs.new_lock_owner(),
             flags: Cell::new(kept),
             offset: Cell::new(0),
-            owner: Cell::new(0),
+            owner: Cell::default(),
+            signal: Cell::new(0),
             locks: cx.vfs.locks().clone(),
             locked: Cell::new(false),
             notify: cx.vfs.notify().clone(),
@@ -82,6 +98,13 @@ impl FileDescription {
     /// Returns access mode and status flags, as F_GETFL does.
     pub fn flags(&self) -> u32 {
         self.flags.get()
+    }
+
+    /// Returns the flags as they are told: with O_LARGEFILE, which open(2) sets for every file. Pipes and their like
+    /// were never opened.
+    pub fn shown_flags(&self, vfs: &Vfs) -> u32 {
+        let is_plain = self.is_path_only() || vfs.is_nameless(&self.path);
+        self.flags.get() | if is_plain { 0 } else { O_LARGEFILE }
     }
 
     /// Changes the status flags that F_SETFL may change.
@@ -126,14 +149,24 @@ impl FileDescription {
         self.offset.set(offset);
     }
 
-    /// Returns who gets SIGIO (F_GETOWN).
-    pub fn owner(&self) -> i32 {
+    /// Returns who gets SIGIO and SIGURG (F_GETOWN).
+    pub fn owner(&self) -> FileOwner {
         self.owner.get()
     }
 
-    /// Sets who gets SIGIO (F_SETOWN); nothing sends it.
-    pub fn set_owner(&self, owner: i32) {
+    /// Sets who gets SIGIO and SIGURG (F_SETOWN); nothing sends them.
+    pub fn set_owner(&self, owner: FileOwner) {
         self.owner.set(owner);
+    }
+
+    /// Returns the signal that is to be sent in place of SIGIO, 0 for that itself (F_GETSIG).
+    pub fn signal(&self) -> u32 {
+        self.signal.get()
+    }
+
+    /// Sets the signal that is to be sent in place of SIGIO (F_SETSIG).
+    pub fn set_signal(&self, signal: u32) {
+        self.signal.set(signal);
     }
 
     /// Tells those who watch the file what was done with it: an `IN_` bit of inotify(7).

@@ -169,10 +169,13 @@ impl FdTable {
         u64::from(self.free_from(0)) >= limit.min(NR_OPEN)
     }
 
-    /// Says whether two more descriptors can be had, for calls that make a pair.
-    pub fn has_room_for_two(&self, limit: u64) -> bool {
+    /// Returns the next two descriptors, for calls that make a pair.
+    ///
+    /// Errors: EMFILE.
+    pub fn next_two(&self, limit: u64) -> Result<[u32; 2], Errno> {
         let first = self.free_from(0);
-        u64::from(self.free_from(first.saturating_add(1))) < limit.min(NR_OPEN)
+        let second = self.free_from(first.saturating_add(1));
+        if u64::from(second) < limit.min(NR_OPEN) { Ok([first, second]) } else { Err(Errno::EMFILE) }
     }
 
     /// Puts a description at `fd` and returns what was there, for the caller to close ([`close_removed`]).

@@ -34,7 +34,7 @@ mod walk;
 pub mod xattr;
 
 pub use dentry::Dentry;
-pub use description::{DirFile, FileDescription, PathFile};
+pub use description::{DirFile, FileDescription, FileOwner, PathFile};
 pub use display::Shown;
 pub use fdtable::{FdTable, NR_OPEN, OnExec, close_removed};
 pub use inode::{

@@ -29,13 +29,15 @@ pub const CHECKS: &[Check] = &[
     ("bad_input_processes", |r| run(r, tables::PROCESSES)),
     ("bad_input_time", |r| run(r, tables::TIME)),
     ("bad_input_ipc", |r| run(r, tables::IPC)),
+    ("bad_input_control", |r| run(r, tables::CONTROL)),
 ];
 
 /// Prints the numbers of the calls that get bad input, and the names of those that are left out.
 pub fn print_calls() {
     use tables::*;
-    for call in
-        [IO, FILES, NAMES, ATTRIBUTES, MEMORY, EVENTS, SOCKETS, PROCESSES, TIME, IPC].into_iter().flatten()
+    for call in [IO, FILES, NAMES, ATTRIBUTES, MEMORY, EVENTS, SOCKETS, PROCESSES, TIME, IPC, CONTROL]
+        .into_iter()
+        .flatten()
     {
         println!("{}", call.number);
     }

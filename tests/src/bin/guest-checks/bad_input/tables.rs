@@ -286,8 +286,57 @@ pub const IPC: Group = calls! {
     mq_getsetattr SYS_mq_getsetattr [Fd(FILE), NULL, Out];
 };
 
+/// fcntl(2) and ioctl(2), command by command.
+pub const CONTROL: Group = calls! {
+    fcntl_unknown SYS_fcntl [Fd(FILE), Fixed(999), NULL];
+    fcntl_dupfd SYS_fcntl [Fd(FILE), Fixed(F_DUPFD as u64), Num(0)];
+    fcntl_dupfd_cloexec SYS_fcntl [Fd(FILE), Fixed(F_DUPFD_CLOEXEC as u64), Num(0)];
+    fcntl_getfd SYS_fcntl [Fd(FILE), Fixed(F_GETFD as u64)];
+    fcntl_setfd SYS_fcntl [Fd(FILE), Fixed(F_SETFD as u64), Num(0)];
+    fcntl_getfl SYS_fcntl [Fd(FILE), Fixed(F_GETFL as u64)];
+    fcntl_setfl SYS_fcntl [Fd(FILE), Fixed(F_SETFL as u64), Flags(0, O_DIRECT as u64)];
+    fcntl_getlk SYS_fcntl [Fd(FILE), Fixed(F_GETLK as u64), In(Words(&[0, 0, 1, 0]))];
+    fcntl_setlk SYS_fcntl [Fd(FILE), Fixed(F_SETLK as u64), In(Words(&[0, 0, 1, 0]))];
+    fcntl_setlkw SYS_fcntl [Fd(FILE), Fixed(F_SETLKW as u64), In(Words(&[0, 0, 1, 0]))];
+    fcntl_ofd_getlk SYS_fcntl [Fd(FILE), Fixed(F_OFD_GETLK as u64), In(Words(&[0, 0, 1, 0]))];
+    fcntl_ofd_setlk SYS_fcntl [Fd(FILE), Fixed(F_OFD_SETLK as u64), In(Words(&[0, 0, 1, 0]))];
+    fcntl_getown SYS_fcntl [Fd(FILE), Fixed(F_GETOWN as u64)];
+    fcntl_setown SYS_fcntl [Fd(FILE), Fixed(F_SETOWN as u64), Num(0)];
+    fcntl_getown_ex SYS_fcntl [Fd(FILE), Fixed(16), Out];
+    fcntl_setown_ex SYS_fcntl [Fd(FILE), Fixed(15), In(Words(&[0]))];
+    fcntl_getsig SYS_fcntl [Fd(FILE), Fixed(11)];
+    fcntl_setsig SYS_fcntl [Fd(FILE), Fixed(10), Num(10)];
+    fcntl_getlease SYS_fcntl [Fd(FILE), Fixed(F_GETLEASE as u64)];
+    fcntl_setpipe_sz SYS_fcntl [Fd(READ_END), Fixed(F_SETPIPE_SZ as u64), Num(4096)];
+    fcntl_getpipe_sz SYS_fcntl [Fd(READ_END), Fixed(F_GETPIPE_SZ as u64)];
+    ioctl_unknown SYS_ioctl [Fd(FILE), Fixed(0xdead), NULL];
+    ioctl_fioclex SYS_ioctl [Fd(FILE), Fixed(FIOCLEX), NULL];
+    ioctl_fionclex SYS_ioctl [Fd(FILE), Fixed(FIONCLEX), NULL];
+    ioctl_fionbio SYS_ioctl [Fd(FILE), Fixed(FIONBIO), In(Words(&[0]))];
+    ioctl_fioasync SYS_ioctl [Fd(FILE), Fixed(FIOASYNC), In(Words(&[0]))];
+    ioctl_fionread SYS_ioctl [Fd(READ_END), Fixed(FIONREAD), Out];
+    ioctl_fioqsize SYS_ioctl [Fd(FILE), Fixed(0x5460), Out];
+    ioctl_figetbsz SYS_ioctl [Fd(FILE), Fixed(2), Out];
+    ioctl_tcgets SYS_ioctl [Fd(FILE), Fixed(TCGETS), Out];
+    ioctl_tcsets SYS_ioctl [Fd(FILE), Fixed(TCSETS), In(Words(&[0; 8]))];
+    ioctl_tiocgwinsz SYS_ioctl [Fd(FILE), Fixed(TIOCGWINSZ), Out];
+    ioctl_tiocgpgrp SYS_ioctl [Fd(FILE), Fixed(TIOCGPGRP), Out];
+    ioctl_tiocoutq SYS_ioctl [Fd(SOCKET), Fixed(TIOCOUTQ), Out];
+    ioctl_siocgifflags SYS_ioctl [Fd(SOCKET), Fixed(0x8913), Path("lo")];
+    ioctl_siocgifconf SYS_ioctl [Fd(SOCKET), Fixed(0x8912), In(Words(&[0, 0]))];
+};
+
 /// Lines that are not shown, since the answers differ for the reason given: the call, and the words behind it.
 pub const NOT_SHOWN: &[(&str, &[&str], &str)] = &[
+    ("ioctl_unknown", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_fionread", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_tcgets", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_tcsets", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_tiocgwinsz", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_tiocgpgrp", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_tiocoutq", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_siocgifflags", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
+    ("ioctl_siocgifconf", &["0 epoll"], "EINVAL is newer than Linux 6.1"),
     ("fchmod", &["0 epoll", "0 eventfd"], "EOPNOTSUPP is newer than Linux 6.1"),
     ("fchown", &["0 epoll", "0 eventfd"], "EOPNOTSUPP is newer than Linux 6.1"),
     ("mremap", &["2 to the end", "2 i64::MAX", "2 i64::MIN"], "EINVAL for too long is newer than Linux 6.1"),
@@ -301,7 +350,7 @@ pub const NOT_SHOWN: &[(&str, &[&str], &str)] = &[
         "Linux stops at the size of its table of descriptors, which grows in steps",
     ),
     ("pidfd_open", &["0 good", "0 with high bits", "1 good"], "process 1 of a sandbox is the kernel's own"),
-    ("socketpair", &["0 and 3", "2 and 3"], "Linux writes numbers before there is a pair"),
+    ("fcntl_setown", &["2 -1"], "process 1 of a sandbox is the kernel's own"),
     ("sendto", &["1 crossing"], "a sandbox sends what there is before the fault"),
     ("clock_nanosleep", &["0 i32::MIN", "0 and 2"], "a sandbox has no sleeps by processor time"),
     ("timer_create", &["0 and 2"], "Linux writes the number before there is a timer"),
@@ -329,6 +378,5 @@ pub const LEFT_OUT: &[(&[&str], &str)] = &[
     (&["rseq"], "the C library has made it already: a check of its own has what is left"),
     (&["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid"], "every number is good"),
     (&["setfsuid", "setfsgid"], "every number is good"),
-    (&["ioctl", "fcntl"], "what the arguments are depends on the command"),
     (&["fchmodat2"], "newer than Linux 6.1"),
 ];
