@@ -207,7 +207,7 @@ impl Kernel {
             clear_child_tid: 0,
             robust_list: 0,
             rseq: None,
-            comm: Vec::new(),
+            comm: RefCell::default(),
             vfork_done: None,
             cpu_ns: 0,
             settings: Settings::default(),

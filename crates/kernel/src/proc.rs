@@ -159,7 +159,7 @@ impl ProcSource for Kernel {
         let creds = &task.creds;
         Some(ThreadFacts {
             tid,
-            comm: task.comm.clone(),
+            comm: task.comm.borrow().clone(),
             state: state_of(task),
             uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
             gids: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
@@ -173,6 +173,7 @@ impl ProcSource for Kernel {
             ],
             no_new_privs: creds.no_new_privs,
             personality: task.settings.personality,
+            timer_slack_ns: task.settings.timer_slack_ns,
             pending: task.pending.set().0,
             blocked: task.mask.0,
             utime_ns: task.cpu_ns,
@@ -230,6 +231,7 @@ impl ProcSource for Kernel {
                 offset,
                 file,
                 label,
+                locked: area.flags.contains(VmaFlags::LOCKED),
                 rss_pages: mm.resident_in(area.range),
             }
         });
@@ -289,8 +291,13 @@ impl ProcSource for Kernel {
         self.ipc.show(table)
     }
 
-    fn set_comm(&self, _tid: u32, _comm: &[u8]) -> Result<(), Errno> {
-        Err(Errno::EACCES)
+    fn set_comm(&self, asking: u32, tid: u32, comm: &[u8]) -> Result<(), Errno> {
+        let task = self.tasks.get(&Tid(tid)).ok_or(Errno::ESRCH)?;
+        if self.tasks.get(&Tid(asking)).is_none_or(|other| other.tgid != task.tgid) {
+            return Err(Errno::EINVAL);
+        }
+        task.comm.replace(comm.to_vec());
+        Ok(())
     }
 
     fn set_oom_score_adj(&self, creds: &Credentials, pid: u32, value: i32) -> Result<(), Errno> {

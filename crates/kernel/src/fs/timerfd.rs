@@ -6,6 +6,7 @@ use std::io::SeekFrom;
 use std::rc::Rc;
 
 use lg_abi::Errno;
+use lg_abi::raw::general::CLOCK_REALTIME;
 
 use crate::task::WaitQueue;
 use crate::vfs::{File, FsContext, Readiness};
@@ -21,8 +22,8 @@ pub struct Setting {
 
 /// A timer.
 pub struct TimerFd {
-    /// Whether its times are on CLOCK_REALTIME.
-    pub is_realtime: bool,
+    clock: u32,
+    flags: Cell<u32>,
     setting: Cell<Option<Setting>>,
     changed: Rc<WaitQueue>,
 }
@@ -36,13 +37,19 @@ pub fn as_timer(file: &Rc<dyn File>) -> Result<Rc<TimerFd>, Errno> {
 }
 
 impl TimerFd {
-    /// Returns a timer that is not set.
-    pub fn new(is_realtime: bool) -> Rc<TimerFd> {
-        Rc::new(TimerFd { is_realtime, setting: Cell::new(None), changed: WaitQueue::new() })
+    /// Returns a timer that is not set, of one of the `CLOCK_` constants.
+    pub fn new(clock: u32) -> Rc<TimerFd> {
+        Rc::new(TimerFd { clock, flags: Cell::new(0), setting: Cell::new(None), changed: WaitQueue::new() })
     }
 
-    /// Sets the timer, or stops it.
-    pub fn set(&self, setting: Option<Setting>) {
+    /// Says whether its times are on CLOCK_REALTIME.
+    pub fn is_realtime(&self) -> bool {
+        self.clock == CLOCK_REALTIME
+    }
+
+    /// Sets the timer, or stops it, with the flags of timerfd_settime(2).
+    pub fn set(&self, setting: Option<Setting>, flags: u32) {
+        self.flags.set(flags);
         self.setting.set(setting);
         self.changed.wake_all();
     }
@@ -99,6 +106,19 @@ impl File for TimerFd {
 
     fn ready_at_ns(&self) -> Option<u64> {
         self.setting.get().map(|setting| setting.next_ns)
+    }
+
+    fn info(&self, cx: &FsContext<'_>) -> String {
+        let (remaining_ns, interval_ns) = self.remaining(cx.monotonic_ns);
+        let pair = |ns: u64| format!("({}, {})", ns / 1_000_000_000, ns % 1_000_000_000);
+        format!(
+            "clockid: {}\nticks: {}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
+            self.clock,
+            self.expirations(cx.monotonic_ns),
+            self.flags.get(),
+            pair(remaining_ns),
+            pair(interval_ns),
+        )
     }
 
     fn queues(&self) -> Vec<Rc<WaitQueue>> {

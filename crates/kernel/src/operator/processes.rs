@@ -31,7 +31,7 @@ impl Kernel {
             let Some(facts) = self.process(pid) else { continue };
             let task =
                 self.processes[&crate::task::Tid(pid)].threads.first().and_then(|tid| self.tasks.get(tid));
-            let comm = task.map(|task| task.comm.clone()).unwrap_or_default();
+            let comm = task.map(|task| task.comm.borrow().clone()).unwrap_or_default();
             list.push(ProcessSummary {
                 pid,
                 parent: facts.ppid,

@@ -131,12 +131,10 @@ fn make_eventfd(ctx: &mut Ctx<'_>, count: u64, flags: u64) -> SysResult {
 pub(super) fn sys_timerfd_create(ctx: &mut Ctx<'_>, [clock, flags, ..]: [u64; 6]) -> SysResult {
     use lg_abi::raw::general::{CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME};
     let flags = check_flags(flags, TFD_CLOEXEC | TFD_NONBLOCK)?;
-    let is_realtime = match clock as u32 {
-        CLOCK_REALTIME => true,
-        CLOCK_MONOTONIC | CLOCK_BOOTTIME => false,
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    install_anon(ctx, TimerFd::new(is_realtime), "[timerfd]", flags)
+    if !matches!(clock as u32, CLOCK_REALTIME | CLOCK_MONOTONIC | CLOCK_BOOTTIME) {
+        return Err(Errno::EINVAL.into());
+    }
+    install_anon(ctx, TimerFd::new(clock as u32), "[timerfd]", flags)
 }
 
 pub(super) fn sys_timerfd_settime(ctx: &mut Ctx<'_>, [fd, flags, new, old, ..]: [u64; 6]) -> SysResult {
@@ -150,13 +148,13 @@ pub(super) fn sys_timerfd_settime(ctx: &mut Ctx<'_>, [fd, flags, new, old, ..]: 
     let before = timer.remaining(now_ns);
     let next_ns = if flags & TFD_TIMER_ABSTIME == 0 {
         now_ns.saturating_add(value_ns)
-    } else if timer.is_realtime {
+    } else if timer.is_realtime() {
         let realtime_ns = ctx.fs().now.to_ns().unwrap_or(0);
         now_ns.saturating_add(value_ns.saturating_sub(realtime_ns))
     } else {
         value_ns
     };
-    timer.set((value_ns > 0).then_some(Setting { next_ns, interval_ns }));
+    timer.set((value_ns > 0).then_some(Setting { next_ns, interval_ns }), flags);
     ctx.copy_out_opt(old, &to_itimerspec(before))?;
     Ok(0)
 }

@@ -11,6 +11,7 @@ use super::fd::install;
 use super::signal::{kept_by_kernel, queue, signal_or_none};
 use crate::fs::anon::new_anon;
 use crate::fs::pidfd::{PidFd, as_pidfd};
+use crate::fs::proc;
 use crate::signal::SignalTarget;
 use crate::task::{Process, SysResult, Tid};
 use crate::vfs::FileDescription;
@@ -49,7 +50,14 @@ pub(super) fn sys_pidfd_open(ctx: &mut Ctx<'_>, [pid, flags, ..]: [u64; 6]) -> S
 
 pub(super) fn sys_pidfd_send_signal(ctx: &mut Ctx<'_>, [fd, signal, info, flags, ..]: [u64; 6]) -> SysResult {
     check_flags(flags, 0)?;
-    let (_, pidfd) = pidfd_at(ctx, fd)?;
+    let description = ctx.open_fd(fd)?;
+    let pidfd = as_pidfd(&description.file);
+    let tgid = match (&pidfd, proc::process_of(description.inode())) {
+        (Some(pidfd), _) => pidfd.tgid(),
+        // The directory of a process in /proc stands for it, too.
+        (None, Some(pid)) => Tid(pid),
+        (None, None) => return Err(Errno::EBADF.into()),
+    };
     let info = if info == 0 {
         None
     } else {
@@ -57,12 +65,16 @@ pub(super) fn sys_pidfd_send_signal(ctx: &mut Ctx<'_>, [fd, signal, info, flags,
         if told.signo as u32 != signal as u32 {
             return Err(Errno::EINVAL.into());
         }
-        if ctx.tid != pidfd.tgid() && (told.code >= 0 || told.code == SigInfo::SI_TKILL) {
+        if ctx.tid != tgid && (told.code >= 0 || told.code == SigInfo::SI_TKILL) {
             return Err(Errno::EPERM.into());
         }
         Some(kept_by_kernel(told))
     };
-    let tgid = process_of(ctx, &pidfd)?.tgid;
+    match &pidfd {
+        Some(pidfd) => drop(process_of(ctx, pidfd)?),
+        None if !ctx.kernel.processes.contains_key(&tgid) => return Err(Errno::ESRCH.into()),
+        None => {}
+    }
     let signal = signal_or_none(signal)?;
     let Some(info) = info else {
         ctx.kernel.kill(ctx.tid, tgid.0 as i32, signal)?;

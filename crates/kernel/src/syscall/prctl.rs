@@ -22,7 +22,7 @@ pub(super) fn sys_prctl(ctx: &mut Ctx<'_>, [option, arg, arg3, arg4, arg5, _]: [
         prctl::PR_SET_NAME => set_name(ctx, arg),
         prctl::PR_GET_NAME => {
             let mut name = [0; 16];
-            let comm = &ctx.task().comm;
+            let comm = ctx.task().comm.borrow().clone();
             let len = comm.len().min(15);
             name[..len].copy_from_slice(&comm[..len]);
             ctx.write_bytes(arg, &name)?;
@@ -106,7 +106,7 @@ fn set_name(ctx: &mut Ctx<'_>, addr: u64) -> SysResult {
         other => Err(other),
     })?;
     name.truncate(15);
-    ctx.task_mut().comm = name;
+    ctx.task().comm.replace(name);
     Ok(0)
 }
 

@@ -146,7 +146,7 @@ table! {
     execve __NR_execve [Path Pointer Pointer] Partial("set-user-id bits give no rights; a thread other than the first keeps its number") => exec::sys_execve;
     exit __NR_exit [Int] Full => process::sys_exit;
     wait4 __NR_wait4 [Int Pointer Flags Pointer] Full => process::sys_wait4;
-    kill __NR_kill [Int Signal] Full => signal::sys_kill;
+    kill __NR_kill [Int Signal] Partial("process 1, which takes in orphans, is the kernel's own and can not be named (ESRCH)") => signal::sys_kill;
     uname __NR_uname [] Full => system::sys_uname;
     semget __NR_semget [Int Int Octal] Partial("256,000 semaphores in all") => ipc::sys_semget;
     semop __NR_semop [Int Pointer Int] Partial("what SEM_UNDO keeps belongs to the process, with or without CLONE_SYSVSEM") => ipc::sys_semop;
@@ -156,7 +156,7 @@ table! {
     msgsnd __NR_msgsnd [Int Pointer Len Flags] Partial("16 MiB of messages in all, beyond which ENOMEM") => ipc::sys_msgsnd;
     msgrcv __NR_msgrcv [Int Pointer Len Len Flags] Full => ipc::sys_msgrcv;
     msgctl __NR_msgctl [Int Int Pointer] Full => ipc::sys_msgctl;
-    fcntl __NR_fcntl [Fd Int Flags] Partial("no leases (F_SETLEASE: EINVAL) and no directory notices (F_NOTIFY: EINVAL)") => fd::sys_fcntl;
+    fcntl __NR_fcntl [Fd Int Flags] Partial("no leases, no directory notices and no write hints (F_SETLEASE, F_NOTIFY, F_SET_RW_HINT: EINVAL); O_ASYNC and owners are kept and send no signals") => fd::sys_fcntl;
     flock __NR_flock [Fd Flags] Full => file_lock::sys_flock;
     fsync __NR_fsync [Fd] Full => fd::sys_fsync;
     fdatasync __NR_fdatasync [Fd] Full => fd::sys_fdatasync;
@@ -420,7 +420,7 @@ table! {
     io_pgetevents __NR_io_pgetevents [] Absent("asynchronous I/O is refused; programs fall back on threads");
     rseq __NR_rseq [Pointer Int Flags Int] Full => rseq::sys_rseq;
     uretprobe __NR_uretprobe [] Absent("newer than the Linux release that uname shows");
-    pidfd_send_signal __NR_pidfd_send_signal [Fd Signal Pointer Flags] Partial("no directories of /proc for processes (EBADF)") => pidfd::sys_pidfd_send_signal;
+    pidfd_send_signal __NR_pidfd_send_signal [Fd Signal Pointer Flags] Full => pidfd::sys_pidfd_send_signal;
     io_uring_setup __NR_io_uring_setup [] Absent("asynchronous I/O is refused; programs fall back on threads");
     io_uring_enter __NR_io_uring_enter [] Absent("asynchronous I/O is refused; programs fall back on threads");
     io_uring_register __NR_io_uring_register [] Absent("asynchronous I/O is refused; programs fall back on threads");

@@ -199,7 +199,7 @@ impl Kernel {
         let old = std::mem::replace(&mut task.mm, image.mm);
         task.context.regs = image.regs;
         task.context.fpu = FpuState::default();
-        task.comm = comm;
+        task.comm.replace(comm);
         let mut creds = (*task.creds).clone();
         creds.follow_exec();
         task.creds = Rc::new(creds);

@@ -144,7 +144,7 @@ pub struct Task {
     /// The area for restartable sequences (rseq(2)).
     pub rseq: Option<Rseq>,
     /// Its name, up to 15 bytes (prctl PR_SET_NAME).
-    pub comm: Vec<u8>,
+    pub comm: RefCell<Vec<u8>>,
     /// Woken when a vfork child no longer uses its parent's memory.
     pub vfork_done: Option<Rc<WaitQueue>>,
     /// Host CPU time it has used, in ns.

@@ -64,8 +64,10 @@ pub trait ProcSource {
     /// Returns the text of a file of `/proc/sysvipc`.
     fn ipc_table(&self, table: Table) -> String;
 
-    /// Sets the name of a thread (`/proc/PID/comm`).
-    fn set_comm(&self, tid: u32, comm: &[u8]) -> Result<(), Errno>;
+    /// Sets the name of a thread (`/proc/PID/comm`) on behalf of another.
+    ///
+    /// Errors: EINVAL for a thread of another process, ESRCH.
+    fn set_comm(&self, asking: u32, tid: u32, comm: &[u8]) -> Result<(), Errno>;
 
     /// Sets the OOM score adjustment of a process on behalf of who has these credentials.
     ///
@@ -160,6 +162,8 @@ pub struct ThreadFacts {
     pub no_new_privs: bool,
     /// The persona (personality(2)).
     pub personality: u32,
+    /// How late timers may be, in ns (prctl PR_SET_TIMERSLACK).
+    pub timer_slack_ns: u64,
     pub pending: u64,
     pub blocked: u64,
     pub utime_ns: u64,
@@ -186,6 +190,8 @@ pub struct MapFacts {
     pub file: Option<Path>,
     /// What is shown where there is no file: `[heap]`, `[stack]`, `[vdso]`; empty for nothing.
     pub label: Cow<'static, str>,
+    /// Whether its pages are locked.
+    pub locked: bool,
     /// Resident pages.
     pub rss_pages: u64,
 }

@@ -71,7 +71,7 @@ impl ProcSource for NoProcs {
     fn ipc_table(&self, _table: crate::ipc::Table) -> String {
         String::new()
     }
-    fn set_comm(&self, _tid: u32, _comm: &[u8]) -> Result<(), Errno> {
+    fn set_comm(&self, _asking: u32, _tid: u32, _comm: &[u8]) -> Result<(), Errno> {
         Err(Errno::ESRCH)
     }
     fn set_oom_score_adj(&self, _creds: &Credentials, _pid: u32, _value: i32) -> Result<(), Errno> {

@@ -36,6 +36,7 @@ mod pidfds;
 mod pipes;
 mod places;
 mod posix_timers;
+mod proc_files;
 mod process;
 mod procfs;
 mod residence;
@@ -50,8 +51,8 @@ mod sysv;
 mod terminals;
 mod threads;
 mod time;
-mod xattr;
 mod transfers;
+mod xattr;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -87,10 +88,10 @@ const GROUPS: &[&[Check]] = &[
     files::CHECKS,
     locks::CHECKS,
     names::CHECKS,
-    descriptors::CHECKS,
     places::CHECKS,
     extents::CHECKS,
     transfers::CHECKS,
+    descriptors::CHECKS,
     pipes::CHECKS,
     pidfds::CHECKS,
     process::CHECKS,
@@ -117,6 +118,7 @@ const GROUPS: &[&[Check]] = &[
     cpu::CHECKS,
     xattr::CHECKS,
     procfs::CHECKS,
+    proc_files::CHECKS,
     sysv::CHECKS,
     mqueue::CHECKS,
     residence::CHECKS,

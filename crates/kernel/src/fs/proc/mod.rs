@@ -4,11 +4,15 @@
 
 mod cgroup;
 mod cpu;
+mod namespaces;
 mod net;
 mod pid;
+mod smaps;
+mod sysctl;
 mod sysfs;
 mod system;
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -20,6 +24,7 @@ use crate::vfs::permission::has_capability;
 use crate::vfs::{
     Attr, AttrChange, DirEntry, DirFile, File, FsContext, FsSpace, Inode, LinkTarget, Path, Shown,
 };
+use namespaces::{NAMESPACES, Namespace};
 use pid::PidFile;
 
 /// The trees.
@@ -73,6 +78,14 @@ enum What {
     Link {
         pid: u32,
         link: PidLink,
+    },
+    /// `ns`
+    NsList {
+        pid: u32,
+    },
+    Ns {
+        pid: u32,
+        namespace: &'static Namespace,
     },
     FdList {
         pid: u32,
@@ -132,6 +145,15 @@ pub fn new_root(dev: u64, tree: Tree) -> Rc<dyn Inode> {
     Rc::new(Node { dev, ino: 1, what })
 }
 
+/// Returns the process whose directory of `/proc` an inode is, if it is one.
+pub fn process_of(inode: &Rc<dyn Inode>) -> Option<u32> {
+    let any: Rc<dyn Any> = inode.clone();
+    match any.downcast::<Node>().ok()?.what {
+        What::Task { pid, tid, place: Place::Process } if pid == tid => Some(pid),
+        _ => None,
+    }
+}
+
 /// Makes the inode number of a child: the same for the same path.
 fn child_ino(parent: u64, name: &[u8]) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325 ^ parent;
@@ -173,6 +195,10 @@ impl Node {
             What::TaskList { pid } => parse_number(name)
                 .filter(|tid| cx.procs.tids(pid).contains(tid))
                 .map(|tid| What::Task { pid, tid, place: Place::Thread }),
+            What::NsList { pid } => NAMESPACES
+                .iter()
+                .find(|namespace| namespace.link.as_bytes() == name)
+                .map(|namespace| What::Ns { pid, namespace }),
             What::FdList { pid, shows } => parse_number(name)
                 .filter(|fd| open_fds(cx, pid).is_ok_and(|fds| fds.contains(fd)))
                 .map(|fd| What::Fd { pid, fd, shows }),
@@ -208,6 +234,7 @@ impl Node {
                 all.push((b"fd".to_vec(), What::FdList { pid, shows: Fds::Links }));
                 all.push((b"fdinfo".to_vec(), What::FdList { pid, shows: Fds::Info }));
                 all.push((b"net".to_vec(), What::Fixed(&NET)));
+                all.push((b"ns".to_vec(), What::NsList { pid }));
                 if place == Place::Process {
                     all.push((b"task".to_vec(), What::TaskList { pid }));
                 }
@@ -217,6 +244,11 @@ impl Node {
                     .tids(pid)
                     .into_iter()
                     .map(|tid| (tid.to_string().into_bytes(), What::Task { pid, tid, place: Place::Thread })),
+            ),
+            What::NsList { pid } => all.extend(
+                NAMESPACES
+                    .iter()
+                    .map(|namespace| (namespace.link.as_bytes().to_vec(), What::Ns { pid, namespace })),
             ),
             What::FdList { pid, shows } => all.extend(
                 open_fds(cx, pid)?
@@ -235,13 +267,16 @@ impl Node {
                 S_IFDIR | 0o555
             }
             What::FdList { .. } => S_IFDIR | 0o500,
+            What::NsList { .. } => S_IFDIR | 0o511,
             What::Fixed(Kind::File(_) | Kind::Text(_)) => S_IFREG | 0o444,
             What::Facts { file, .. } => S_IFREG | file.mode(),
             What::Fd { shows: Fds::Info, .. } => S_IFREG | 0o400,
             What::Fd { pid, fd, .. } => S_IFLNK | link_mode(cx, pid, fd),
-            What::Fixed(Kind::Link(_)) | What::SelfLink | What::ThreadSelfLink | What::Link { .. } => {
-                S_IFLNK | 0o777
-            }
+            What::Fixed(Kind::Link(_))
+            | What::SelfLink
+            | What::ThreadSelfLink
+            | What::Link { .. }
+            | What::Ns { .. } => S_IFLNK | 0o777,
         }
     }
 
@@ -251,6 +286,8 @@ impl Node {
             What::Task { pid, tid, .. } | What::Facts { pid, tid, .. } => Some((pid, tid)),
             What::TaskList { pid }
             | What::Link { pid, .. }
+            | What::NsList { pid }
+            | What::Ns { pid, .. }
             | What::FdList { pid, .. }
             | What::Fd { pid, .. } => Some((pid, pid)),
             _ => None,
@@ -292,6 +329,7 @@ fn find_in_task(name: &[u8], pid: u32, tid: u32, place: Place) -> Option<What> {
         b"fd" => return Some(What::FdList { pid, shows: Fds::Links }),
         b"fdinfo" => return Some(What::FdList { pid, shows: Fds::Info }),
         b"net" => return Some(What::Fixed(&NET)),
+        b"ns" => return Some(What::NsList { pid }),
         b"task" if place == Place::Process => return Some(What::TaskList { pid }),
         _ => {}
     }
@@ -454,6 +492,10 @@ impl Inode for Node {
                 };
                 Ok(LinkTarget::Magic { shown: show(cx, &to), to })
             }
+            What::Ns { namespace, .. } => {
+                self.check_may_inspect(cx)?;
+                Ok(LinkTarget::Magic { shown: namespace.shown(), to: namespace.path(cx) })
+            }
             What::Fd { pid, fd, shows: Fds::Links } => {
                 self.check_may_inspect(cx)?;
                 let to = open_file(cx, pid, fd)?.0.path.clone();
@@ -469,6 +511,7 @@ impl Inode for Node {
             | What::ProcRoot
             | What::Task { .. }
             | What::TaskList { .. }
+            | What::NsList { .. }
             | What::FdList { .. } => Ok(Rc::new(DirFile)),
             What::Facts { file, .. } if file.mode() & 0o044 == 0 => {
                 self.check_may_inspect(cx)?;
@@ -511,9 +554,9 @@ impl File for ProcFile {
         file.write(cx, pid, tid, data)?;
         Ok(data.len())
     }
-}
 
     /// The text is made while it is read: where it ends is not known before.
     fn seek(&self, to: std::io::SeekFrom) -> Option<Result<u64, Errno>> {
         matches!(to, std::io::SeekFrom::End(_)).then_some(Err(Errno::EINVAL))
     }
+}

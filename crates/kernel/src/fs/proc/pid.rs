@@ -6,7 +6,7 @@ use lg_abi::raw::general::{O_CLOEXEC, PROT_EXEC, PROT_READ, PROT_WRITE};
 use lg_abi::{Errno, Rlimit};
 
 use super::system::TICK_NS;
-use super::{open_file, show, show_below};
+use super::{open_file, show, show_below, smaps};
 use crate::PAGE_BYTES;
 use crate::task::OomAdjust;
 use crate::vfs::{
@@ -17,46 +17,73 @@ use crate::vfs::{
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum PidFile {
     Auxv,
+    Autogroup,
     Cgroup,
     Cmdline,
     Comm,
+    CoredumpFilter,
+    Cpuset,
     Environ,
+    IdMap,
     Io,
     Limits,
+    LoginUid,
     Maps,
     MountInfo,
     Mounts,
+    MountStats,
     OomScore,
     OomScoreAdj,
     Personality,
+    Sched,
+    SchedStat,
+    SetGroups,
     Smaps,
     SmapsRollup,
+    Stack,
     Stat,
     Statm,
     Status,
+    TimeOffsets,
+    TimerSlack,
     Wchan,
 }
 
 /// The files by name.
 pub(super) const FILES: &[(&str, PidFile)] = &[
+    ("autogroup", PidFile::Autogroup),
     ("auxv", PidFile::Auxv),
     ("cgroup", PidFile::Cgroup),
     ("cmdline", PidFile::Cmdline),
     ("comm", PidFile::Comm),
+    ("coredump_filter", PidFile::CoredumpFilter),
+    ("cpuset", PidFile::Cpuset),
     ("environ", PidFile::Environ),
+    ("gid_map", PidFile::IdMap),
     ("io", PidFile::Io),
     ("limits", PidFile::Limits),
+    ("loginuid", PidFile::LoginUid),
     ("maps", PidFile::Maps),
     ("mountinfo", PidFile::MountInfo),
     ("mounts", PidFile::Mounts),
+    ("mountstats", PidFile::MountStats),
     ("oom_score", PidFile::OomScore),
     ("oom_score_adj", PidFile::OomScoreAdj),
     ("personality", PidFile::Personality),
+    ("projid_map", PidFile::IdMap),
+    ("sched", PidFile::Sched),
+    ("schedstat", PidFile::SchedStat),
+    ("sessionid", PidFile::LoginUid),
+    ("setgroups", PidFile::SetGroups),
     ("smaps", PidFile::Smaps),
     ("smaps_rollup", PidFile::SmapsRollup),
+    ("stack", PidFile::Stack),
     ("stat", PidFile::Stat),
     ("statm", PidFile::Statm),
     ("status", PidFile::Status),
+    ("timens_offsets", PidFile::TimeOffsets),
+    ("timerslack_ns", PidFile::TimerSlack),
+    ("uid_map", PidFile::IdMap),
     ("wchan", PidFile::Wchan),
 ];
 
@@ -64,7 +91,8 @@ impl PidFile {
     /// Returns the permission bits.
     pub(super) fn mode(self) -> u32 {
         match self {
-            PidFile::Auxv | PidFile::Environ | PidFile::Io | PidFile::Personality => 0o400,
+            PidFile::Auxv | PidFile::Environ | PidFile::Io | PidFile::Personality | PidFile::Stack => 0o400,
+            PidFile::MountStats => 0o400,
             PidFile::Comm | PidFile::OomScoreAdj => 0o644,
             _ => 0o444,
         }
@@ -83,12 +111,29 @@ impl PidFile {
             PidFile::Auxv => return Ok(cx.procs.auxv(pid).unwrap_or_default()),
             PidFile::Comm => return Ok([&thread.comm[..], b"\n"].concat()),
             PidFile::Maps => return Ok(maps(cx, pid, &thread)),
-            PidFile::Smaps => return Ok(smaps(cx, pid)),
+            PidFile::Smaps => return Ok(smaps::areas(cx, pid)),
             PidFile::Stat => return Ok(stat(cx, &process, &thread)),
             PidFile::Status => return Ok(status(cx, &process, &thread)),
             PidFile::Mounts => return Ok(mounts(cx, pid, mounts_line)),
             PidFile::MountInfo => return Ok(mounts(cx, pid, mountinfo_line)),
+            PidFile::Autogroup => format!("/autogroup-1 nice {}\n", process.nice),
             PidFile::Cgroup => "0::/\n".into(),
+            // Anonymous memory, ELF headers and private huge pages: what Linux starts with.
+            PidFile::CoredumpFilter => "00000033\n".into(),
+            PidFile::Cpuset => "/\n".into(),
+            PidFile::IdMap => format!("{:>10} {:>10} {:>10}\n", 0, 0, u32::MAX),
+            // Nobody has logged in.
+            PidFile::LoginUid => u32::MAX.to_string(),
+            PidFile::MountStats => return Ok(mounts(cx, pid, mountstats_line)),
+            PidFile::Sched => sched(&process, &thread),
+            PidFile::SchedStat => format!("{} 0 {}\n", thread.utime_ns, switches(&thread)),
+            PidFile::SetGroups => "allow\n".into(),
+            // There is no stack in the kernel to be shown.
+            PidFile::Stack => return Err(Errno::EPERM),
+            PidFile::TimeOffsets => {
+                format!("{:<10} {:>10} {:>9}\n{:<10} {:>10} {:>9}\n", "monotonic", 0, 0, "boottime", 0, 0)
+            }
+            PidFile::TimerSlack => format!("{}\n", thread.timer_slack_ns),
             PidFile::Io => "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\n\
                             cancelled_write_bytes: 0\n"
                 .into(),
@@ -96,7 +141,7 @@ impl PidFile {
             PidFile::OomScore => oom_score(cx, &process),
             PidFile::OomScoreAdj => format!("{}\n", process.oom_score_adj),
             PidFile::Personality => format!("{:08x}\n", thread.personality),
-            PidFile::SmapsRollup => smaps_rollup(cx, pid),
+            PidFile::SmapsRollup => smaps::rollup(cx, pid),
             PidFile::Statm => statm(&process),
             PidFile::Wchan => "0".into(),
         };
@@ -109,8 +154,8 @@ impl PidFile {
     pub(super) fn write(self, cx: &FsContext<'_>, pid: u32, tid: u32, data: &[u8]) -> Result<(), Errno> {
         match self {
             PidFile::Comm => {
-                let end = data.iter().position(|byte| matches!(byte, 0 | b'\n')).unwrap_or(data.len());
-                cx.procs.set_comm(tid, &data[..end.min(15)])
+                let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
+                cx.procs.set_comm(cx.tid.0, tid, &data[..end.min(15)])
             }
             PidFile::OomScoreAdj => {
                 let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
@@ -120,6 +165,32 @@ impl PidFile {
             _ => Err(Errno::EPERM),
         }
     }
+}
+
+fn switches(thread: &ThreadFacts) -> u64 {
+    thread.voluntary_switches.saturating_add(thread.involuntary_switches)
+}
+
+/// Returns what the scheduler tells of a thread: the lines that programs look for.
+fn sched(process: &ProcessFacts, thread: &ThreadFacts) -> String {
+    let line = |name: &str, value: String| format!("{name:<45}:{value:>21}\n");
+    let ms = |ns: u64| format!("{}.{:06}", ns / 1_000_000, ns % 1_000_000);
+    let head = format!(
+        "{} ({}, #threads: {})\n",
+        String::from_utf8_lossy(&thread.comm),
+        thread.tid,
+        process.threads
+    );
+    let lines = [
+        line("se.exec_start", ms(thread.start_ns)),
+        line("se.sum_exec_runtime", ms(thread.utime_ns)),
+        line("nr_switches", switches(thread).to_string()),
+        line("nr_voluntary_switches", thread.voluntary_switches.to_string()),
+        line("nr_involuntary_switches", thread.involuntary_switches.to_string()),
+        line("policy", "0".into()),
+        line("prio", (120 + process.nice).to_string()),
+    ];
+    format!("{head}{}\n{}", "-".repeat(67), lines.concat())
 }
 
 /// Returns how likely the process is chosen when memory is used up, from 0 to 2000, as Linux reckons it.
@@ -309,7 +380,7 @@ fn limits(limits: &[Rlimit; 16]) -> String {
     text
 }
 
-fn map_line(cx: &FsContext<'_>, map: &MapFacts) -> Vec<u8> {
+pub(super) fn map_line(cx: &FsContext<'_>, map: &MapFacts) -> Vec<u8> {
     let bit = |bit, letter| if map.prot & bit != 0 { letter } else { '-' };
     let attr = map.file.as_ref().and_then(|file| file.inode().attr(cx).ok()).unwrap_or_default();
     let (major, minor) = split_dev(attr.dev);
@@ -347,34 +418,6 @@ fn map_line(cx: &FsContext<'_>, map: &MapFacts) -> Vec<u8> {
 fn maps(cx: &FsContext<'_>, pid: u32, _thread: &ThreadFacts) -> Vec<u8> {
     let maps = cx.procs.maps(pid).unwrap_or_default();
     maps.iter().flat_map(|map| map_line(cx, map)).collect()
-}
-
-fn smaps(cx: &FsContext<'_>, pid: u32) -> Vec<u8> {
-    let mut text = Vec::new();
-    for map in cx.procs.maps(pid).unwrap_or_default() {
-        text.extend_from_slice(&map_line(cx, &map));
-        let size = map.end.saturating_sub(map.start) / 1024;
-        let rss = map.rss_pages.saturating_mul(4);
-        text.extend_from_slice(
-            format!(
-                "Size:           {size:>8} kB\nKernelPageSize:        4 kB\nMMUPageSize:           4 kB\n\
-                 Rss:            {rss:>8} kB\nPss:            {rss:>8} kB\nSwap:                  0 kB\n"
-            )
-            .as_bytes(),
-        );
-    }
-    text
-}
-
-fn smaps_rollup(cx: &FsContext<'_>, pid: u32) -> String {
-    let maps = cx.procs.maps(pid).unwrap_or_default();
-    let start = maps.first().map_or(0, |map| map.start);
-    let end = maps.last().map_or(0, |map| map.end);
-    let rss = maps.iter().fold(0u64, |sum, map| sum.saturating_add(map.rss_pages)).saturating_mul(4);
-    format!(
-        "{start:08x}-{end:08x} ---p 00000000 00:00 0                          [rollup]\n\
-         Rss:            {rss:>8} kB\nPss:            {rss:>8} kB\nSwap:                  0 kB\n"
-    )
 }
 
 /// Returns the table of mounts that the process can reach.
@@ -428,6 +471,12 @@ fn mounts_line(_cx: &FsContext<'_>, _root: &Path, mount: &Mount, place: &[u8]) -
     line
 }
 
+fn mountstats_line(_cx: &FsContext<'_>, _root: &Path, mount: &Mount, place: &[u8]) -> Vec<u8> {
+    let mut line = [b"device ", &*escape(&mount.source), b" mounted on ", place].concat();
+    line.extend_from_slice(format!(" with fstype {}\n", mount.sb.type_name).as_bytes());
+    line
+}
+
 fn mountinfo_line(_cx: &FsContext<'_>, _root: &Path, mount: &Mount, place: &[u8]) -> Vec<u8> {
     let parent = mount.at.as_ref().map_or(mount.id, |at| at.mount.id);
     let (major, minor) = split_dev(mount.sb.dev);
@@ -442,7 +491,7 @@ fn mountinfo_line(_cx: &FsContext<'_>, _root: &Path, mount: &Mount, place: &[u8]
 /// Returns the text of `fdinfo/FD`.
 pub(super) fn fd_info(cx: &FsContext<'_>, pid: u32, fd: u32) -> Result<Vec<u8>, Errno> {
     let (file, on_exec) = open_file(cx, pid, fd)?;
-    let mut flags = file.flags();
+    let mut flags = file.shown_flags(cx.vfs);
     if on_exec == OnExec::Close {
         flags |= O_CLOEXEC;
     }

@@ -1,9 +1,9 @@
 //! The files about the whole system.
 
 use super::Kind::{Dir, File, Link, Text};
+use super::sysctl::SYSCTL;
 use super::{Entry, cpu};
-use crate::fs::inotify;
-use crate::ipc::{MSGMAX, MSGMNB, MSGMNI, SEMMNI, SEMMNS, SEMMSL, SEMOPM, SHMMAX, SHMMNI, Table, mqueue};
+use crate::ipc::Table;
 use crate::vfs::FsContext;
 
 /// Ticks of `/proc` per second: USER_HZ.
@@ -27,11 +27,13 @@ pub(super) static PROC: &[Entry] = &[
         "filesystems",
         Text("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tcgroup2\nnodev\tpipefs\nnodev\toverlay\n"),
     ),
+    entry("interrupts", Text("           CPU0       \nERR:          0\nMIS:          0\n")),
     entry("loadavg", File(loadavg)),
     entry("meminfo", File(meminfo)),
     entry("mounts", Link("self/mounts")),
     entry("net", Link("self/net")),
     entry("partitions", Text("")),
+    entry("softirqs", File(|_| softirqs())),
     entry("stat", File(stat)),
     entry("swaps", Text("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
     entry("sys", Dir(SYSCTL)),
@@ -45,93 +47,6 @@ static SYSVIPC: &[Entry] = &[
     entry("msg", File(|cx| cx.procs.ipc_table(Table::Messages).into_bytes())),
     entry("sem", File(|cx| cx.procs.ipc_table(Table::Semaphores).into_bytes())),
     entry("shm", File(|cx| cx.procs.ipc_table(Table::SharedMemory).into_bytes())),
-];
-
-static SYSCTL: &[Entry] = &[
-    entry("fs", Dir(SYSCTL_FS)),
-    entry("kernel", Dir(SYSCTL_KERNEL)),
-    entry("net", Dir(&[entry("core", Dir(&[entry("somaxconn", Text("4096\n"))]))])),
-    entry("vm", Dir(SYSCTL_VM)),
-];
-
-static SYSCTL_FS: &[Entry] = &[
-    entry("epoll", Dir(&[entry("max_user_watches", Text("200000\n"))])),
-    entry("file-max", File(|cx| format!("{}\n", cx.vfs.open_files().max()).into_bytes())),
-    entry(
-        "file-nr",
-        File(|cx| {
-            let open = cx.vfs.open_files();
-            format!("{}\t0\t{}\n", open.used(), open.max()).into_bytes()
-        }),
-    ),
-    entry(
-        "inotify",
-        Dir(&[
-            entry("max_queued_events", File(|_| format!("{}\n", inotify::MAX_EVENTS).into_bytes())),
-            entry("max_user_instances", File(|_| format!("{}\n", inotify::MAX_INSTANCES).into_bytes())),
-            entry("max_user_watches", File(|_| format!("{}\n", inotify::MAX_WATCHES).into_bytes())),
-        ]),
-    ),
-    entry(
-        "mqueue",
-        Dir(&[
-            entry("msg_default", File(|_| format!("{}\n", mqueue::MSG_MAX).into_bytes())),
-            entry("msg_max", File(|_| format!("{}\n", mqueue::MSG_MAX).into_bytes())),
-            entry("msgsize_default", File(|_| format!("{}\n", mqueue::MSGSIZE_MAX).into_bytes())),
-            entry("msgsize_max", File(|_| format!("{}\n", mqueue::MSGSIZE_MAX).into_bytes())),
-            entry("queues_max", File(|_| format!("{}\n", mqueue::QUEUES_MAX).into_bytes())),
-        ]),
-    ),
-    entry("nr_open", Text("1048576\n")),
-    entry("pipe-max-size", Text("1048576\n")),
-    entry("pipe-user-pages-soft", Text("16384\n")),
-    entry("protected_hardlinks", Text("0\n")),
-    entry("protected_symlinks", Text("0\n")),
-    entry("suid_dumpable", Text("0\n")),
-];
-
-static SYSCTL_KERNEL: &[Entry] = &[
-    entry("cap_last_cap", Text("40\n")),
-    entry("core_pattern", Text("core\n")),
-    entry("domainname", Text("(none)\n")),
-    entry("hostname", File(|cx| [&cx.procs.system().hostname[..], b"\n"].concat())),
-    entry("msgmax", File(|_| format!("{MSGMAX}\n").into_bytes())),
-    entry("msgmnb", File(|_| format!("{MSGMNB}\n").into_bytes())),
-    entry("msgmni", File(|_| format!("{MSGMNI}\n").into_bytes())),
-    entry("ngroups_max", Text("65536\n")),
-    entry("osrelease", File(|cx| format!("{}\n", cx.procs.system().release).into_bytes())),
-    entry("ostype", Text("Linux\n")),
-    entry("overflowgid", Text("65534\n")),
-    entry("overflowuid", Text("65534\n")),
-    entry("perf_event_paranoid", Text("3\n")),
-    entry("pid_max", File(|cx| format!("{}\n", cx.procs.system().pid_max).into_bytes())),
-    entry("random", Dir(SYSCTL_RANDOM)),
-    entry("randomize_va_space", Text("2\n")),
-    entry("seccomp", Dir(&[entry("actions_avail", Text("\n"))])),
-    entry("sem", File(|_| format!("{SEMMSL}\t{SEMMNS}\t{SEMOPM}\t{SEMMNI}\n").into_bytes())),
-    entry("shmall", File(|_| format!("{SHMMAX}\n").into_bytes())),
-    entry("shmmax", File(|_| format!("{SHMMAX}\n").into_bytes())),
-    entry("shmmni", File(|_| format!("{SHMMNI}\n").into_bytes())),
-    entry("threads-max", File(|cx| format!("{}\n", cx.procs.system().threads_max).into_bytes())),
-    entry("unprivileged_userns_clone", Text("0\n")),
-    entry("version", File(|cx| format!("{}\n", cx.procs.system().version).into_bytes())),
-    entry("yama", Dir(&[entry("ptrace_scope", Text("1\n"))])),
-];
-
-static SYSCTL_RANDOM: &[Entry] = &[
-    entry("boot_id", File(|cx| uuid(cx.procs.system().boot_id))),
-    entry("entropy_avail", Text("256\n")),
-    entry("poolsize", Text("256\n")),
-    entry("uuid", File(|_| random_uuid())),
-];
-
-static SYSCTL_VM: &[Entry] = &[
-    entry("max_map_count", Text("65530\n")),
-    entry("mmap_min_addr", Text("65536\n")),
-    entry("nr_hugepages", Text("0\n")),
-    entry("overcommit_memory", Text("0\n")),
-    entry("overcommit_ratio", Text("50\n")),
-    entry("swappiness", Text("0\n")),
 ];
 
 fn loadavg(cx: &FsContext<'_>) -> Vec<u8> {
@@ -223,22 +138,10 @@ fn vmstat(cx: &FsContext<'_>) -> Vec<u8> {
         .into_bytes()
 }
 
-fn random_uuid() -> Vec<u8> {
-    let mut bytes = [0; 16];
-    crate::syscall::fill_random(&mut bytes);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    uuid(bytes)
-}
-
-fn uuid(bytes: [u8; 16]) -> Vec<u8> {
-    let mut text = String::new();
-    for (position, byte) in bytes.iter().enumerate() {
-        if matches!(position, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push('\n');
-    text.into_bytes()
+/// Returns the counts of deferred work, of which a sandbox has none.
+fn softirqs() -> Vec<u8> {
+    let names =
+        ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
+    let lines: String = names.map(|name| format!("{:>12} {:>10}\n", format!("{name}:"), 0)).concat();
+    format!("                    CPU0       \n{lines}").into_bytes()
 }

@@ -139,10 +139,10 @@ fn event_counters_add_up_and_are_taken_whole_or_by_one() {
 fn timers_expire_repeatedly_and_say_when_next() {
     let world = World::new();
     let at = |monotonic_ns| FsContext { monotonic_ns, ..world.cx() };
-    let timer = TimerFd::new(false);
+    let timer = TimerFd::new(1);
     let mut buf = [0; 8];
     assert_eq!(timer.read(&at(0), 0, &mut buf), Err(Errno::EAGAIN));
-    timer.set(Some(Setting { next_ns: 100, interval_ns: 50 }));
+    timer.set(Some(Setting { next_ns: 100, interval_ns: 50 }), 0);
     assert_eq!(timer.ready_at_ns(), Some(100));
     assert!(timer.readiness(&at(99)).is_empty());
     assert_eq!(timer.remaining(70), (30, 50));
@@ -150,8 +150,8 @@ fn timers_expire_repeatedly_and_say_when_next() {
     assert_eq!(u64::from_ne_bytes(buf), 3);
     assert_eq!(timer.ready_at_ns(), Some(250));
     assert_eq!(timer.remaining(220), (30, 50));
-    timer.set(Some(Setting { next_ns: u64::MAX, interval_ns: u64::MAX }));
+    timer.set(Some(Setting { next_ns: u64::MAX, interval_ns: u64::MAX }), 0);
     assert_eq!(timer.read(&at(u64::MAX), 0, &mut buf), Ok(8));
-    timer.set(None);
+    timer.set(None, 0);
     assert!(timer.readiness(&at(u64::MAX)).is_empty());
 }

@@ -72,6 +72,7 @@ impl ProcSource for TwoProcesses {
             offset: 0x2000,
             file,
             label: label.into(),
+            locked: false,
             rss_pages: 1,
         };
         Some(vec![map(Some(self.exe.clone()), ""), map(None, "[heap]")])
@@ -107,7 +108,7 @@ impl ProcSource for TwoProcesses {
     fn ipc_table(&self, table: crate::ipc::Table) -> String {
         format!("{table:?}\n")
     }
-    fn set_comm(&self, _tid: u32, comm: &[u8]) -> Result<(), Errno> {
+    fn set_comm(&self, _asking: u32, _tid: u32, comm: &[u8]) -> Result<(), Errno> {
         if comm == b"new" { Ok(()) } else { Err(Errno::EINVAL) }
     }
     fn set_oom_score_adj(
