@@ -339,9 +339,12 @@ fn waiting(flags: i32, lock: impl FnOnce() -> Answer) -> (i32, usize) {
     (pid, reader)
 }
 
+/// Locks a file, and waits for that or not.
+type Lock<'a> = &'a dyn Fn(usize, bool) -> Answer;
+
 fn waits(r: &mut Report) {
     let f = fd("f", O_RDWR | O_CREAT);
-    let kinds: [(&str, &dyn Fn(usize, bool) -> Answer); 3] = [
+    let kinds: [(&str, Lock<'_>); 3] = [
         ("record", &|f, wait| record(f, if wait { F_SETLKW } else { F_SETLK }, F_WRLCK, 0, 1).map(|_| 0)),
         ("description", &|f, wait| {
             record(f, if wait { F_OFD_SETLKW } else { F_OFD_SETLK }, F_WRLCK, 0, 1).map(|_| 0)

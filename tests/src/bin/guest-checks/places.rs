@@ -357,10 +357,13 @@ fn rename_directories(r: &mut Report) {
     r.see("root", (rename("/", "x"), rename("../f", "/")));
 }
 
+/// Changes an open file.
+type Change = fn(usize) -> Answer;
+
 fn set_id_clearing(r: &mut Report) {
     let mode = |path: &str| format!("{:o}", stat(path).unwrap().st_mode & 0o7777);
     sys!(SYS_chmod, c(".").as_ptr(), 0o777).unwrap();
-    let ways: [(&str, fn(usize) -> Answer); 7] = [
+    let ways: [(&str, Change); 7] = [
         ("write", |f| sys::write(f, b"x")),
         ("write of nothing", |f| sys::write(f, b"")),
         ("truncate", |f| sys!(SYS_ftruncate, f, 1)),
