@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, children, kill, python, python_with, template, told, trials, until, value};
+use common::{PATIENCE, kill, python, python_with, template, told, trials, until, value, vmms};
 use lg_runtime::admission::{Admission, AdmissionConfig, Cost, Refused, Shortage, Tenant};
 use lg_runtime::pool::{Ask, ClaimError, Origin, PoolConfig, SandboxPool, SandboxPoolConfig};
 use lg_runtime::{
@@ -205,7 +205,7 @@ async fn a_claim_after_the_shutdown_is_refused() {
 async fn a_dead_one_is_not_handed_out() {
     let template = python().await;
     let pool = full(&template, config(1)).await;
-    let idle = children().into_iter().find(|pid| *pid != template.vmm_pid()).unwrap();
+    let idle = vmms().into_iter().find(|pid| *pid != template.vmm_pid()).unwrap();
     kill(idle);
     until("the dead one is found", || pool.stats().retired.dead == 1).await;
     let mut sandbox = pool.claim(&Ask::default(), PATIENCE).await.unwrap();

@@ -431,9 +431,10 @@ impl Kernel {
             return Ok(());
         }
         fds.extend(extra.iter().map(|(fd, interest)| PollFd::from_borrowed_fd(*fd, flags(*interest))));
-        let timeout = timeout_ns
-            .map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
-        match poll(&mut fds, timeout.as_ref()) {
+        // Always with a time, if one that never comes: so it is ppoll(2), and the vmm needs no other such call of the host.
+        let ns = timeout_ns.unwrap_or(u64::MAX);
+        let timeout = Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
+        match poll(&mut fds, Some(&timeout)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(KernelError::Poll(error.into())),

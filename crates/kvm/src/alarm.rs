@@ -48,12 +48,12 @@ impl Alarm {
         let set = signal_set(&[alarm_signal()]);
         // SAFETY: `set` is a valid signal set; no old one is asked for.
         check(unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) })?;
-        Ok(Alarm { timer: create_timer()?, armed_ns: None })
+        Ok(Alarm { timer: create_timer(own_thread())?, armed_ns: None })
     }
 
     /// Makes a timer of this process's own after fork(2), which hands no timers on.
     pub fn renew(&mut self) -> io::Result<()> {
-        self.timer = create_timer()?;
+        self.timer = create_timer(own_thread())?;
         self.armed_ns = None;
         Ok(())
     }
@@ -95,13 +95,45 @@ impl Drop for Alarm {
     }
 }
 
-fn create_timer() -> io::Result<libc::timer_t> {
+/// A timer that signals another thread of this process at once: what tgkill(2) would do, which can reach other processes
+/// as well, and so is not allowed in the jail.
+///
+/// Dropping it leaves the timer: a fork has none of this number, or another one.
+pub struct Kick {
+    timer: libc::timer_t,
+}
+
+impl Kick {
+    /// A timer for the thread of this process with this number.
+    pub fn new(tid: i32) -> io::Result<Kick> {
+        Ok(Kick { timer: create_timer(tid)? })
+    }
+
+    /// Signals the thread.
+    pub fn send(&self) {
+        let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let soon = libc::itimerspec { it_interval: zero, it_value: libc::timespec { tv_nsec: 1, ..zero } };
+        // SAFETY: the timer is this object's own, `soon` is live and no old value is asked for.
+        unsafe { libc::timer_settime(self.timer, 0, &soon, ptr::null_mut()) };
+    }
+
+    /// Gives the timer back, in the process that made it.
+    pub fn delete(self) {
+        // SAFETY: the timer is this object's own and is not used again.
+        unsafe { libc::timer_delete(self.timer) };
+    }
+}
+
+fn own_thread() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+fn create_timer(tid: i32) -> io::Result<libc::timer_t> {
     // SAFETY: sigevent is plain data for which zeros are valid.
     let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
     event.sigev_notify = libc::SIGEV_THREAD_ID;
     event.sigev_signo = alarm_signal();
-    // SAFETY: gettid has no preconditions.
-    event.sigev_notify_thread_id = unsafe { libc::gettid() };
+    event.sigev_notify_thread_id = tid;
     let mut timer: libc::timer_t = ptr::null_mut();
     // SAFETY: both pointers are to live objects of the right types.
     check(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) })?;

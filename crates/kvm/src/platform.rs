@@ -61,12 +61,18 @@ impl KvmConfig {
         }
     }
 
-    /// Opens the files of the host that the platform needs, for a process that can open none when it makes it.
+    /// Opens the device that the platform needs, for a process that can not open it when it makes it.
     ///
     /// # Errors
     /// Where /dev/kvm can not be opened.
     pub fn opened(self) -> Result<KvmConfig, StartError> {
-        Ok(KvmConfig { kvm: Some(probe::open_device()?), pagemap: open_pagemap(), ..self })
+        Ok(KvmConfig { kvm: Some(probe::open_device()?), ..self })
+    }
+
+    /// Opens the page map of the process that calls this, which must be the one that makes the platform, if it can.
+    #[must_use]
+    pub fn with_pagemap(self) -> KvmConfig {
+        KvmConfig { pagemap: open_pagemap(), ..self }
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) type StreamKey = (u32, u32);
 
 /// The most streams of one sandbox.
 const MAX_STREAMS: usize = 4096;
+/// The most programs of one sandbox whose end is kept without that anybody here has launched them.
+const MAX_STRANGERS: usize = 4096;
 /// Bytes are said to be taken once there are so many.
 const TAKEN_AT: usize = STREAM_WINDOW_BYTES / 2;
 
@@ -73,8 +75,10 @@ struct State {
     next_id: u32,
     calls: HashMap<u32, oneshot::Sender<Result<Reply, Fault>>>,
     streams: HashMap<StreamKey, Stream>,
-    followed: HashMap<u32, mpsc::UnboundedSender<Happening>>,
+    followed: HashMap<u32, Follower>,
     exits: HashMap<u32, Exit>,
+    /// How many of `exits` are of programs that nobody here has launched or waits for.
+    strangers: usize,
     outgoing: VecDeque<Outgoing>,
     ready: Option<oneshot::Sender<Ready>>,
 }
@@ -96,6 +100,14 @@ struct Stream {
     /// Bytes that were taken, and that the vmm has not been told of.
     taken: usize,
     waker: Option<Waker>,
+}
+
+/// Whoever wants to have all that a process does.
+#[derive(Debug)]
+struct Follower {
+    sender: mpsc::UnboundedSender<Happening>,
+    /// Bytes of each stream that were sent to it and not taken yet.
+    waiting: HashMap<u32, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -194,10 +206,12 @@ impl Connection {
     /// Has everything that a process does from now on sent to one place, in its order.
     pub(crate) fn follow(&self, process: u32) -> mpsc::UnboundedReceiver<Happening> {
         let (sender, receiver) = mpsc::unbounded_channel();
+        let mut waiting = HashMap::new();
         let mut state = self.link.state();
         let keys: Vec<StreamKey> = state.streams.keys().filter(|key| key.0 == process).copied().collect();
         for key in keys {
             if let Some(stream) = state.streams.remove(&key) {
+                waiting.insert(key.1, stream.buffer.len());
                 let _ = sender.send(Happening::Output(key.1, stream.buffer.into()));
             }
         }
@@ -205,13 +219,18 @@ impl Connection {
             let _ = sender.send(Happening::Exited(status));
         }
         if self.link.closed.borrow().is_none() {
-            state.followed.insert(process, sender);
+            state.followed.insert(process, Follower { sender, waiting });
         }
         receiver
     }
 
     /// Says that so many bytes of a followed process's stream have been taken.
     pub(crate) fn taken(&self, (process, fd): StreamKey, bytes: usize) {
+        if let Some(follower) = self.link.state().followed.get_mut(&process)
+            && let Some(waiting) = follower.waiting.get_mut(&fd)
+        {
+            *waiting = waiting.saturating_sub(bytes);
+        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         // A sandbox that is over needs not know.
         let _ = self.tell(Request::Taken { process, fd, bytes }, Vec::new());
@@ -352,8 +371,13 @@ impl Link {
                 }
             }
             Event::Reply { id, result } => {
-                let waiting = self.state().calls.remove(&id);
+                let mut state = self.state();
+                let waiting = state.calls.remove(&id);
                 if let Some(waiting) = waiting {
+                    if let Ok(Reply::Started { process }) = &result {
+                        state.exits.entry(*process).or_default();
+                    }
+                    drop(state);
                     let _ = waiting.send(result);
                 }
             }
@@ -362,9 +386,15 @@ impl Link {
                 let mut state = self.state();
                 match state.followed.get(&process) {
                     Some(follower) => {
-                        let _ = follower.send(Happening::Exited(status));
+                        let _ = follower.sender.send(Happening::Exited(status));
                     }
                     None => {
+                        if !state.exits.contains_key(&process) {
+                            state.strangers += 1;
+                            if state.strangers > MAX_STRANGERS {
+                                return Err(FrameError::Unexpected { what: "the ends of too many programs" });
+                            }
+                        }
                         let exit = state.exits.entry(process).or_default();
                         exit.status = Some(status);
                         for waiting in exit.waiting.drain(..) {
@@ -381,8 +411,16 @@ impl Link {
     fn output(&self, process: u32, fd: u32, bytes: Vec<u8>) -> Result<(), FrameError> {
         let key = (process, fd);
         let mut state = self.state();
-        if let Some(follower) = state.followed.get(&process) {
-            let _ = follower.send(Happening::Output(fd, bytes));
+        if let Some(follower) = state.followed.get_mut(&process) {
+            if follower.waiting.len() >= MAX_STREAMS && !follower.waiting.contains_key(&fd) {
+                return Err(FrameError::Unexpected { what: "the output of too many streams" });
+            }
+            let waiting = follower.waiting.entry(fd).or_default();
+            *waiting += bytes.len();
+            if *waiting > STREAM_WINDOW_BYTES {
+                return Err(FrameError::Unexpected { what: "more output than was asked for" });
+            }
+            let _ = follower.sender.send(Happening::Output(fd, bytes));
             return Ok(());
         }
         if state.streams.len() >= MAX_STREAMS && !state.streams.contains_key(&key) {

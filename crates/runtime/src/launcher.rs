@@ -7,12 +7,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use rustix::pipe::{PipeFlags, pipe_with};
+
 use crate::cgroup::Cgroup;
+use crate::namespace::Namespace;
 use crate::process::VmmProcess;
 
 /// The program that becomes the vmm of a sandbox.
 ///
-/// It is started with the control socket as its standard input, see `lg_control`.
+/// It is started with the control socket as its standard input, see `lg_control`, and with one end of a pipe as its
+/// standard output, whose other end closes when it and all its forks are to be over.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     program: PathBuf,
@@ -45,21 +49,22 @@ impl Launcher {
 
     /// Starts the process. Its environment is empty: nothing of this process's environment reaches a vmm. Traces of
     /// system calls go to this process's standard error.
-    pub(crate) fn start(&self, control: OwnedFd) -> io::Result<VmmProcess> {
+    pub(crate) fn start(&self, control: OwnedFd) -> io::Result<Namespace> {
+        let (lifeline, ours) = pipe_with(PipeFlags::CLOEXEC)?;
         let child = Command::new(&self.program)
             .args(&self.args)
             .env_clear()
             .current_dir("/")
             .stdin(control)
-            .stdout(Stdio::null())
+            .stdout(lifeline)
             .stderr(Stdio::inherit())
             .spawn()?;
-        let process = VmmProcess::new(child.id())?;
+        let namespace = Namespace::new(VmmProcess::new(child.id())?, ours);
         if let Some(cgroup) = &self.cgroup {
             // It waits for its first message, so nothing of it is outside.
             cgroup.add(child.id()).map_err(io::Error::other)?;
         }
-        Ok(process)
+        Ok(namespace)
     }
 }
 

@@ -51,6 +51,8 @@
 //! - [`Sandbox::wait`] and [`Sandbox::kill`] return when the vmm has been reaped.
 //! - Dropping a [`Sandbox`] kills the vmm at once; a thread reaps it.
 //! - When this process dies, even by SIGKILL, the kernel closes the control sockets and each vmm ends itself.
+//! - A vmm and its forks are in a namespace of process numbers, which is ended with the last of them, or with this
+//!   process: so nothing stays that a vmm has forked by itself.
 //!
 //! Nothing here runs guest code, and nothing of a guest is trusted: what it writes arrives as bytes of a pipe,
 //! what its vmm reports is decoded with limits.
@@ -66,6 +68,7 @@ mod context;
 mod error;
 mod files;
 mod launcher;
+mod namespace;
 pub mod placement;
 pub mod pool;
 pub mod proc;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, pidfd_open,
     pidfd_send_signal, waitid,
@@ -102,6 +103,14 @@ impl VmmProcess {
         }
     }
 
+    /// Has it reaped when it ends by itself; it is killed only if it does not within a while.
+    pub(crate) fn reap_when_ended(mut self) {
+        if let Some(pidfd) = self.pidfd.take() {
+            let held = std::mem::take(&mut self.held);
+            reap_later(Orphaned { pidfd: Some(pidfd), pid: self.pid, held });
+        }
+    }
+
     /// Sends SIGKILL, then waits as [`wait`](Self::wait) does.
     pub(crate) async fn kill(&mut self) -> io::Result<ExitStatus> {
         self.send_kill();
@@ -160,7 +169,13 @@ fn exit_status(status: &WaitIdStatus) -> ExitStatus {
     }
 }
 
-/// A child that was killed and is to be reaped.
+/// How long a child that is to be reaped has to end before it is killed (again). One that was killed ends in no time; the keeper
+/// of a namespace waits for all that is in it.
+const END_GRACE: Duration = Duration::from_secs(2);
+/// Between two looks for strays while such a child is waited for.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// A child that is about to end and is to be reaped.
 struct Orphaned {
     /// None where there was no descriptor to be had.
     pidfd: Option<OwnedFd>,
@@ -170,9 +185,30 @@ struct Orphaned {
 
 impl Orphaned {
     fn reap(self) {
+        if let Some(pidfd) = &self.pidfd {
+            wait_for_end(pidfd);
+        }
         // What somebody else has reaped is gone as well.
         let _ = reap(self.pidfd.as_ref(), self.pid);
         drop(self.held);
+    }
+}
+
+/// Waits until a child has ended. A namespace ends only when all that was in it has been reaped, so strays are reaped
+/// meanwhile.
+fn wait_for_end(pidfd: &OwnedFd) {
+    let started = Instant::now();
+    loop {
+        let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+        if matches!(poll(&mut fds, Some(&LOOK_EVERY)), Ok(1..)) {
+            return;
+        }
+        reap_ended_strays();
+        if started.elapsed() >= END_GRACE {
+            // It can only fail for a process that has ended.
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            return;
+        }
     }
 }
 
@@ -299,8 +335,6 @@ fn is_ended_vmm_of_ours(pid: u32) -> bool {
     };
     let mut fields = rest.split_ascii_whitespace();
     let (state, parent) = (fields.next(), fields.next());
-    // A fork has the name of its template at first.
-    matches!(name, "lg-vmm" | "lg-template")
-        && state == Some("Z")
-        && parent == Some(&*std::process::id().to_string())
+    // No vmm can give itself another name.
+    name == "lg-vmm" && state == Some("Z") && parent == Some(&*std::process::id().to_string())
 }

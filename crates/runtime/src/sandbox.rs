@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::connection::{Closed, Connection, Ready};
 use crate::context::{Context, EvaluateError, Place};
 use crate::files::Files;
+use crate::namespace::Namespace;
 use crate::process::{VmmProcess, reap_strays};
 use crate::program::{ProgramBuilder, ProgramDefaults};
 use crate::{CallError, SandboxBuilder, SpawnError, WaitError, host_memory_bytes};
@@ -45,6 +46,8 @@ pub struct Sandbox {
     pub stderr: Option<Stderr>,
     connection: Arc<Connection>,
     process: VmmProcess,
+    /// What this sandbox and its forks are in, if that wall stands.
+    namespace: Option<Arc<Namespace>>,
     spawn_latency: Duration,
     vmm_latency: Duration,
     report: Option<Report>,
@@ -96,7 +99,7 @@ impl Sandbox {
             descriptors.push(guest);
             ours.2 = host;
         }
-        let mut process = launcher.start(theirs).map_err(SpawnError::Launch)?;
+        let mut namespace = launcher.start(theirs).map_err(SpawnError::Launch)?;
         connection.tell(Request::Start(Box::new(spec)), descriptors).map_err(|error| match error {
             CallError::Message(error) => SpawnError::Control(Arc::new(error)),
             _ => SpawnError::OriginalEnded,
@@ -104,20 +107,27 @@ impl Sandbox {
         let ready = match wait_ready(&connection, ready).await {
             Ok(ready) => ready,
             Err(closed) => {
+                // The process that was started may be the vmm, or wait for it.
+                namespace.cut();
+                reap_strays();
+                let status = match namespace.keeper() {
+                    Some(started) => match tokio::time::timeout(KILL_GRACE, started.wait()).await {
+                        Ok(status) => status,
+                        Err(_) => started.kill().await,
+                    },
+                    None => Err(io::ErrorKind::NotFound.into()),
+                };
+                let status = status.map_err(SpawnError::Launch)?;
                 return Err(match closed {
-                    Closed::Ended(report) => {
-                        process.wait().await.map_err(SpawnError::Launch)?;
-                        not_started(*report)
-                    }
-                    Closed::Lost(error) => {
-                        let ended = matches!(*error, FrameError::Closed | FrameError::Truncated);
-                        let status = if ended { process.wait().await } else { process.kill().await };
-                        let status = status.map_err(SpawnError::Launch)?;
-                        if ended { SpawnError::VmmDied(status) } else { SpawnError::Control(error) }
-                    }
+                    Closed::Ended(report) => not_started(*report),
+                    Closed::Lost(error) => match *error {
+                        FrameError::Closed | FrameError::Truncated => SpawnError::VmmDied(status),
+                        _ => SpawnError::Control(error),
+                    },
                 });
             }
         };
+        let (process, namespace) = vmm_of(namespace, ready.pid)?;
         let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
         Ok(Self {
             stdin: ours.0.map(pipe::Sender::from_owned_fd).transpose().map_err(SpawnError::Launch)?,
@@ -125,6 +135,7 @@ impl Sandbox {
             stderr: receiver(ours.2).map_err(SpawnError::Launch)?,
             connection: Arc::new(connection),
             process,
+            namespace,
             spawn_latency: started.elapsed(),
             vmm_latency: Duration::from_nanos(ready.spawn_ns),
             report: None,
@@ -140,14 +151,14 @@ impl Sandbox {
         &self,
         spec: ForkSpec,
     ) -> impl Future<Output = Result<Self, SpawnError>> + Send + 'static {
-        Self::fork_of(self.connection.clone(), spec, self.place.clone(), self.defaults.clone())
+        let shared = (self.place.clone(), self.namespace.clone(), self.defaults.clone());
+        Self::fork_of(self.connection.clone(), spec, shared)
     }
 
     async fn fork_of(
         original: Arc<Connection>,
         spec: ForkSpec,
-        place: Option<Arc<Place>>,
-        defaults: Arc<ProgramDefaults>,
+        (place, namespace, defaults): (Option<Arc<Place>>, Option<Arc<Namespace>>, Arc<ProgramDefaults>),
     ) -> Result<Self, SpawnError> {
         let started = Instant::now();
         spec.limits.validate()?;
@@ -172,7 +183,10 @@ impl Sandbox {
                 }
             };
             let pid = ready.pid.ok_or(SpawnError::ForkDied)?;
-            let process = VmmProcess::new(pid).map_err(SpawnError::Launch)?;
+            let mut process = VmmProcess::new(pid).map_err(SpawnError::Launch)?;
+            if let Some(namespace) = &namespace {
+                process.hold(Box::new(namespace.clone()));
+            }
             let connection = Arc::new(connection);
             let context = place.map(|original| Context::attach(&connection, &original));
             let place = context.as_ref().map(|context| context.place().clone());
@@ -182,6 +196,7 @@ impl Sandbox {
                 stderr: None,
                 connection,
                 process,
+                namespace,
                 spawn_latency: started.elapsed(),
                 vmm_latency: Duration::from_nanos(ready.spawn_ns),
                 report: None,
@@ -432,6 +447,23 @@ async fn wait_ready(connection: &Connection, ready: oneshot::Receiver<Ready>) ->
     match ready.await {
         Ok(ready) => Ok(ready),
         Err(_) => Err(connection.closed().await),
+    }
+}
+
+/// The vmm of a sandbox that is there: the process that was started, or another one in the namespace that it keeps.
+fn vmm_of(
+    mut namespace: Namespace,
+    said_so: Option<u32>,
+) -> Result<(VmmProcess, Option<Arc<Namespace>>), SpawnError> {
+    let started = namespace.keeper().map(|keeper| keeper.id());
+    match said_so.filter(|pid| Some(*pid) != started) {
+        Some(pid) => {
+            let namespace = Arc::new(namespace);
+            let mut process = VmmProcess::new(pid).map_err(SpawnError::Launch)?;
+            process.hold(Box::new(namespace.clone()));
+            Ok((process, Some(namespace)))
+        }
+        None => Ok((namespace.into_vmm().ok_or(SpawnError::OriginalEnded)?, None)),
     }
 }
 

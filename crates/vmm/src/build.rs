@@ -20,7 +20,7 @@ use lg_kvm::{KvmConfig, KvmPlatform};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-use crate::jail::{self, Jail};
+use crate::jail::{self, Jail, Role};
 use crate::{Streams, describe};
 
 /// One unit of bookkeeping of the root file system (an inode, a name) for so many bytes of memory. A unit takes
@@ -28,16 +28,19 @@ use crate::{Streams, describe};
 const BYTES_PER_UNIT: u64 = 2048;
 
 /// Builds the VM, the kernel and its files, and the jail around this process; nothing of the guest runs yet. Returns the
-/// walls that stand, too.
-pub fn build(spec: &SandboxSpec, signals: Vec<i32>) -> Result<(Kernel, Vec<Wall>), Outcome> {
+/// walls that stand, too. Another process may go on, see [`Jail::begin`].
+pub fn build(spec: &SandboxSpec, signals: Vec<i32>, role: Role) -> Result<(Kernel, Vec<Wall>), Outcome> {
     spec.validate_with(spec.runs()).map_err(|error| failed(StartFailureKind::Spec, &error))?;
     let spec = &jail::resolved(spec.clone());
     let config =
         KvmConfig { interrupting_signals: signals, ..KvmConfig::new(page_multiple(spec.memory_bytes)) };
     let config = config.opened().map_err(|error| host_failed(&error))?;
-    // What follows sees of the host what was granted. A VM comes later: the host's kernel may give it a thread of this
-    // process, and only a process with one thread can enter a user namespace.
-    let jail = Jail::enter(spec).map_err(|error| failed(StartFailureKind::Policy, &error))?;
+    // A VM comes later: the host's kernel may give it a thread of this process, and only a process with one thread
+    // can enter a user namespace.
+    let jail = Jail::begin(spec, role).map_err(|error| failed(StartFailureKind::Policy, &error))?;
+    let config = config.with_pagemap();
+    // What follows sees of the host what was granted.
+    let jail = jail.enter().map_err(|error| failed(StartFailureKind::Policy, &error))?;
     let platform = KvmPlatform::new(config).map_err(|error| host_failed(&error))?;
     let trace: Option<Box<dyn FnMut(&str)>> = match spec.syscall_trace {
         SyscallTrace::Off => None,

@@ -1,13 +1,16 @@
-//! Calls to the host that no wrapper offers safely: forking this process, signals for a socket's input, and
-//! attributes of mounts.
+//! Calls to the host that no wrapper offers safely: forking this process, closing what it has open, signals for a socket's
+//! input, and attributes of mounts.
 
 #![expect(
     unsafe_code,
-    reason = "clone, fcntl of signal-driven I/O, mount_setattr; each block says why it is sound"
+    reason = "clone, close_range, F_SETOWN, mount_setattr; each block says why it is sound"
 )]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use rustix::fs::OFlags;
+use rustix::process::Pid;
 
 /// Which side of a fork this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,31 +27,49 @@ pub enum Side {
 /// Must be called while no other thread of this process holds a lock. A vmm has at most one more thread, which runs the
 /// virtual CPU and takes none.
 pub fn fork_sibling() -> io::Result<Side> {
-    // Not clone3: a filter of system calls can not look at its flags. With CLONE_PARENT the exit signal is
-    // the one that this process has (clone(2)); the stack is this one's, and nothing is written back.
-    let flags = libc::c_long::from(libc::CLONE_PARENT);
+    // With CLONE_PARENT the exit signal is the one that this process has (clone(2)).
+    fork(libc::CLONE_PARENT).map(|child| if child.is_none() { Side::Fork } else { Side::Original })
+}
+
+/// Forks this process as fork(2) does. Returns the child's number, and `None` in the child.
+pub fn fork_child() -> io::Result<Option<Pid>> {
+    fork(libc::SIGCHLD)
+}
+
+fn fork(flags: libc::c_int) -> io::Result<Option<Pid>> {
+    // Not clone3: a filter of system calls can not look at its flags. The stack is this one's, and nothing is
+    // written back.
+    let flags = libc::c_long::from(flags);
     // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork(2). No
     // lock is held by anybody who is not there in the child, as the caller says; glibc keeps no state per
     // process that is used here (its cached thread id serves only pthread_kill and the like).
     let answer = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     match answer {
-        0 => Ok(Side::Fork),
-        1.. => Ok(Side::Original),
+        0 => Ok(None),
+        // A process number fits.
+        1.. => Ok(Pid::from_raw(answer as i32)),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
+/// Closes every descriptor from `first` to `last`, both included. Whoever owns one of them must not use it again.
+pub fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
+    let number = |fd: RawFd| fd.max(0).cast_unsigned();
+    // SAFETY: the callers own none of these descriptors, or never return to who does.
+    let answer = unsafe { libc::close_range(number(first), number(last), 0) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Makes the host send SIGIO to this process whenever something arrives on the socket, or its other end closes.
 pub fn signal_on_input(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
-    // SAFETY: getpid has no preconditions; fcntl acts on a descriptor that the caller holds open.
-    let set_owner = unsafe { libc::fcntl(fd, libc::F_SETOWN, libc::getpid()) };
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    // SAFETY: fcntl acts on a descriptor that the caller holds open.
+    let set_owner = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETOWN, own) };
     if set_owner < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: as above. Every other status flag stays off: the socket blocks, and calls say where they must not.
-    let set_flags = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_ASYNC) };
-    if set_flags < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // Every other status flag stays off: the socket blocks, and calls say where they must not.
+    Ok(rustix::fs::fcntl_setfl(socket, OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned()))?)
 }
 
 /// Sets attributes (MOUNT_ATTR_* of mount_setattr(2)) of a mount and of all that are mounted in it, and cuts them off from

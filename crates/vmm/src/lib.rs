@@ -19,7 +19,7 @@ mod server;
 mod streams;
 mod supervisor;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -28,7 +28,9 @@ use lg_control::{
 };
 use lg_kernel::Kernel;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::fs::FileType;
 
+use jail::Role;
 pub use server::ServerError;
 use server::{INPUT_SIGNAL, Server};
 use supervisor::HostEvents;
@@ -48,7 +50,7 @@ fn run_counted(spec: &SandboxSpec, streams: Streams, stats: &mut Stats) -> Resul
     let start = Instant::now();
     raise_descriptor_limit();
     let mut events = HostEvents::new().map_err(|error| Outcome::Failed(describe(&error)))?;
-    let (mut kernel, walls) = build::build(spec, events.signals())?;
+    let (mut kernel, walls) = build::build(spec, events.signals(), Role::Alone)?;
     stats.walls = walls;
     build::start(&mut kernel, spec, streams)?;
     stats.spawn_ns = nanoseconds(start);
@@ -68,8 +70,8 @@ pub enum ServeError {
     /// The first message did not come, or was no start.
     #[error("`vmm` is started by LuminaGuard itself, with a control socket as standard input")]
     Start(#[source] FrameError),
-    /// Standard input can not be used.
-    #[error("cannot take the control socket from standard input")]
+    /// Standard input or output can not be used.
+    #[error("cannot take the control socket from standard input, and the lifeline from standard output")]
     Stdin(#[source] std::io::Error),
     /// The connection can not be served.
     #[error(transparent)]
@@ -78,7 +80,10 @@ pub enum ServeError {
 
 /// Serves a sandbox for the process that holds the other end of the control socket, until it is over; then ends this
 /// process. So do the forks of the sandbox, each with its own end told on its own socket.
-pub fn serve(control: UnixStream) -> Result<(), ServeError> {
+///
+/// The other end of the lifeline, a pipe, must be closed when the sandbox and all its forks are to be over: they are in a
+/// namespace of process numbers, which ends then. Without a lifeline there is no such namespace.
+pub fn serve(control: UnixStream, lifeline: Option<OwnedFd>) -> Result<(), ServeError> {
     let start = Instant::now();
     // A name to find it by; without one it is only harder to find.
     let _ = rustix::thread::set_name(c"lg-vmm");
@@ -106,12 +111,16 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
         }
     };
     let mut server = Server::new(control, inbox, input_signal);
-    match start_served(&spec, descriptors) {
+    match start_served(&spec, descriptors, lifeline) {
         Ok((mut kernel, walls)) => {
-            server.jailed(walls);
-            server.ready(nanoseconds(start));
-            let end = kernel.run(&mut server);
-            let outcome = end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome);
+            let outcome = match server.jailed(walls) {
+                Ok(()) => {
+                    server.ready(nanoseconds(start));
+                    let end = kernel.run(&mut server);
+                    end.map_or_else(|error| Outcome::Failed(describe(&error)), report::outcome)
+                }
+                Err(error) => Outcome::Failed(describe(&error)),
+            };
             server.finish(Some(&mut kernel), outcome);
             std::mem::forget(kernel);
         }
@@ -121,20 +130,29 @@ pub fn serve(control: UnixStream) -> Result<(), ServeError> {
     host::leave()
 }
 
-/// Serves a sandbox as [`serve`] does, with the control socket as standard input: what a program does that is started as a
-/// vmm.
+/// Serves a sandbox as [`serve`] does, with the control socket as standard input and the lifeline as standard output: what
+/// a program does that is started as a vmm. Standard output that is no pipe is no
+/// lifeline. Of other descriptors only standard error stays open.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub fn serve_stdin() -> Result<(), ServeError> {
-    let take_control = || -> std::io::Result<OwnedFd> {
+    let take_descriptors = || -> std::io::Result<(OwnedFd, Option<OwnedFd>)> {
+        // Whatever whoever started this process has let slip.
+        host::close_between(3, RawFd::MAX)?;
         let control = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(std::io::stdout())?.st_mode);
+        let lifeline = (kind == FileType::Fifo)
+            .then(|| rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3))
+            .transpose()?;
         // A fork has another socket: this one must close with the process that it belongs to.
-        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        Ok(control)
+        let nothing = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing)?;
+        rustix::stdio::dup2_stdout(&nothing)?;
+        Ok((control, lifeline))
     };
-    match take_control() {
-        Ok(control) => serve(control.into()),
+    match take_descriptors() {
+        Ok((control, lifeline)) => serve(control.into(), lifeline),
         Err(error) => {
             let error = ServeError::Stdin(error);
             give_up(std::io::stdin().as_fd(), &error);
@@ -156,8 +174,12 @@ fn give_up(control: BorrowedFd<'_>, error: &(dyn std::error::Error + 'static)) {
     }
 }
 
-fn start_served(spec: &SandboxSpec, descriptors: Vec<OwnedFd>) -> Result<(Kernel, Vec<Wall>), Outcome> {
-    let (mut kernel, walls) = build::build(spec, vec![INPUT_SIGNAL])?;
+fn start_served(
+    spec: &SandboxSpec,
+    descriptors: Vec<OwnedFd>,
+    lifeline: Option<OwnedFd>,
+) -> Result<(Kernel, Vec<Wall>), Outcome> {
+    let (mut kernel, walls) = build::build(spec, vec![INPUT_SIGNAL], Role::Served(lifeline))?;
     if spec.runs() == Runs::Program {
         let streams: Streams = descriptors
             .try_into()

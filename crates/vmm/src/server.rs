@@ -101,9 +101,13 @@ impl Server {
         }
     }
 
-    /// Notes which walls stand. Forks have the same.
-    pub fn jailed(&mut self, walls: Vec<Wall>) {
+    /// Notes which walls stand. Forks have the same. This may be another process than the one that was begun in.
+    ///
+    /// # Errors
+    /// When it can not be told of requests.
+    pub fn jailed(&mut self, walls: Vec<Wall>) -> Result<(), ServerError> {
         self.stats.walls = walls;
+        host::signal_on_input(self.socket.as_fd()).map_err(ServerError::Signal)
     }
 
     /// Says that the sandbox is there.
@@ -355,8 +359,6 @@ impl Server {
                 self.mode = Mode::Frozen;
                 // Nothing of a template is for anybody to read.
                 self.streams.pull_out(kernel, &mut drop);
-                // A name to find it by; without one it is only harder to find.
-                let _ = rustix::thread::set_name(c"lg-template");
                 Ok(Reply::Frozen { memory_bytes: u64::from(kernel.frames().used()) * lg_kernel::PAGE_BYTES })
             }
             Request::Start(_) => Err(wrong_state("the sandbox has been started")),
@@ -407,8 +409,10 @@ impl Server {
             Err(outcome) => {
                 let report = Report { outcome, stats: Stats::default() };
                 let ended = Event::Ended(Box::new(report));
-                // Nobody may be listening any more.
-                let _ = lg_control::send(&socket, &ended);
+                if let Ok(bytes) = lg_control::encode(&ended) {
+                    // Nobody may be listening any more.
+                    let _ = send_with_descriptors(socket.as_fd(), &bytes, &[]);
+                }
                 Side::Original
             }
         }
@@ -425,7 +429,6 @@ impl Server {
         self.open = true;
         self.broken = None;
         self.stats = Stats { walls: std::mem::take(&mut self.stats.walls), ..Stats::default() };
-        let _ = rustix::thread::set_name(c"lg-vmm");
     }
 
     fn become_fork(&mut self, kernel: &mut Kernel, spec: &ForkSpec) -> Result<(), Outcome> {
@@ -544,8 +547,10 @@ fn pause() {
 /// Sends without waiting.
 fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     let flags = rustix::net::SendFlags::NOSIGNAL | rustix::net::SendFlags::DONTWAIT;
+    // Not send(2): that takes an address, and nothing else here needs it.
+    let mut none = rustix::net::SendAncillaryBuffer::default();
     loop {
-        match rustix::net::send(socket, bytes, flags) {
+        match rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut none, flags) {
             Err(rustix::io::Errno::INTR) => {}
             result => return Ok(result?),
         }

@@ -83,7 +83,7 @@ impl Lane {
     /// Aims at one of the vmms that are there. Nothing happens to the accounts between the blow and its entry.
     fn strike<T>(&self, fault: Planned, blow: impl Fn(VmmId) -> std::io::Result<T>) -> Result<Option<T>> {
         let mut ledger = self.world.ledger();
-        let vmms = vmm::vmms();
+        let vmms = vmm::vmms(self.world.pool.template().vmm_pid());
         let first = usize::from(fault.victim.unwrap_or_default()) % vmms.len().max(1);
         // One that ends just now leaves its place to the next.
         for vmm in vmms.iter().cycle().skip(first).take(vmms.len()) {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, pidfd_open, pidfd_send_signal};
 
-/// What a vmm is called; a template has another name.
+/// What a vmm is called, a template's too.
 const VMM: &str = "lg-vmm";
 
 /// A process, told from a later one with the same number.
@@ -74,9 +74,10 @@ impl Stat {
     }
 }
 
-/// The living vmms of this process, templates left out, by number.
-pub(super) fn vmms() -> Vec<VmmId> {
-    Stat::all().into_iter().filter(Stat::is_ours).map(|stat| stat.id).collect()
+/// The living vmms of this process but that of the template, by number.
+pub(super) fn vmms(template: u32) -> Vec<VmmId> {
+    let ours = Stat::all().into_iter().filter(Stat::is_ours).map(|stat| stat.id);
+    ours.filter(|vmm| vmm.pid != template).collect()
 }
 
 /// Sends a signal to a vmm of this process. Answers a descriptor of it, for further signals.
@@ -135,7 +136,7 @@ mod tests {
         let id = VmmId::of(child.id()).unwrap();
         // It is a child, and no vmm.
         assert_eq!(strike(id, Signal::KILL).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert!(!vmms().contains(&id));
+        assert!(!vmms(0).contains(&id));
         // A later process with the same number.
         let other = VmmId { started: id.started + 1, ..id };
         assert_eq!(strike(other, Signal::KILL).unwrap_err().kind(), io::ErrorKind::NotFound);

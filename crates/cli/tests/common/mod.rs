@@ -130,6 +130,12 @@ pub fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
+/// The vmms among the children of this process.
+pub fn vmms() -> Vec<u32> {
+    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    children().into_iter().filter(|pid| name(pid) == "lg-vmm\n").collect()
+}
+
 /// The children of this process.
 pub fn children() -> Vec<u32> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();

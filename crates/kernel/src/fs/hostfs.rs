@@ -29,7 +29,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, RenameFlags, Timest
 use rustix::io::Errno as HostErrno;
 
 use self::pages::{HostPages, KeptPages};
-use super::host::{LowerStat, open_beneath, read_host_dir, to_errno};
+use super::host::{LowerStat, OWN_IDS, open_beneath, read_host_dir, to_errno};
 use super::read_ahead;
 use crate::mm::{FrameRef, Frames};
 use crate::task::Stop;
@@ -349,8 +349,8 @@ impl HostNode {
         }
         let fd = self.any_fd()?;
         let own = |id, own: u32| if id == 0 { own } else { id };
-        let uid = uid.map(|uid| Uid::from_raw(own(uid, rustix::process::getuid().as_raw())));
-        let gid = gid.map(|gid| Gid::from_raw(own(gid, rustix::process::getgid().as_raw())));
+        let uid = uid.map(|uid| Uid::from_raw(own(uid, OWN_IDS.0)));
+        let gid = gid.map(|gid| Gid::from_raw(own(gid, OWN_IDS.1)));
         rustix::fs::fchown(&*fd, uid, gid).map_err(to_errno)
     }
 }

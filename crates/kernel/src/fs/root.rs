@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lg_abi::Errno;
 use lg_abi::raw::general::{CGROUP2_SUPER_MAGIC, PROC_SUPER_MAGIC, S_IFMT, SYSFS_MAGIC};
 
-use super::host::{Image, ImageError, populate};
+use super::host::{Image, ImageError, OWN_IDS, populate};
 use super::hostfs::{HostAccess, HostFs, HostShape};
 use super::memfs::{MemFs, MemLimits};
 use super::{dev, proc, pty};
@@ -73,6 +73,7 @@ pub enum RootError {
 /// Makes the root namespace in `cx.vfs`, which must be empty, and returns its root. `cx` must be the
 /// superuser's. Host paths are opened here and only here.
 pub fn build_root(cx: &FsContext<'_>, config: &RootConfig) -> Result<Path, RootError> {
+    std::sync::LazyLock::force(&OWN_IDS);
     let failed = |target: &str| {
         let target = target.to_owned();
         move |errno| RootError::Mount { target, errno }

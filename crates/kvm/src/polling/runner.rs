@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::alarm;
+use crate::alarm::{self, Kick};
 
 const IDLE: u32 = 0;
 const GO: u32 = 1;
@@ -40,6 +40,7 @@ struct Shared {
 pub struct Runner {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    kick: Option<Kick>,
     process: u32,
 }
 
@@ -61,13 +62,17 @@ impl Runner {
     pub unsafe fn start(vcpu: RawFd) -> io::Result<Runner> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let builder = std::thread::Builder::new().name("lg-vcpu".to_owned()).stack_size(STACK_BYTES);
+        // Without a name: to give it one takes a system call that nothing else needs.
+        let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
         let thread = builder.spawn(move || work(&theirs, vcpu))?;
         // What a thread does before its own code may take locks.
         while shared.tid.load(Ordering::Acquire) == 0 {
             std::thread::yield_now();
         }
-        Ok(Runner { shared, thread: Some(thread), process: std::process::id() })
+        let tid = shared.tid.load(Ordering::Acquire);
+        let mut runner = Runner { shared, thread: Some(thread), kick: None, process: std::process::id() };
+        runner.kick = Some(Kick::new(tid)?);
+        Ok(runner)
     }
 
     /// Lets the thread run the vCPU once.
@@ -94,16 +99,10 @@ impl Runner {
 
     /// Sends the thread the signal that ends a run.
     pub fn kick(&self) {
-        let tid = self.shared.tid.load(Ordering::Acquire);
-        // SAFETY: the call has no preconditions; the thread blocks the signal outside of KVM_RUN.
-        unsafe {
-            libc::syscall(
-                libc::SYS_tgkill,
-                libc::c_long::from(self.process),
-                libc::c_long::from(tid),
-                alarm::alarm_signal(),
-            )
-        };
+        // The thread blocks the signal outside of KVM_RUN.
+        if let Some(kick) = &self.kick {
+            kick.send();
+        }
     }
 
     /// Waits for the end of the run.
@@ -147,12 +146,14 @@ impl Drop for Runner {
         self.shared.stage.store(QUIT, Ordering::SeqCst);
         thread.thread().unpark();
         let _ = thread.join();
+        if let Some(kick) = self.kick.take() {
+            kick.delete();
+        }
     }
 }
 
 fn work(shared: &Shared, vcpu: RawFd) {
-    // SAFETY: gettid has no preconditions.
-    shared.tid.store(unsafe { libc::gettid() }, Ordering::Release);
+    shared.tid.store(rustix::thread::gettid().as_raw_nonzero().get(), Ordering::Release);
     loop {
         let start = Instant::now();
         let mut rounds = 0u32;

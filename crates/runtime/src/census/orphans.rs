@@ -16,7 +16,7 @@ use super::{LOOK_EVERY, NAME, named_entries, walk};
 use crate::proc::{self, ProcessEntry};
 
 /// The names of processes that hold a VM, or are a template of such.
-const VMM_NAMES: [&str; 2] = ["lg-vmm", "lg-template"];
+const VMM_NAMES: [&str; 3] = ["lg-vmm", "lg-keeper", "lg-init"];
 /// Processes that adopt what others leave: init as it is called in containers, and those that
 /// PR_SET_CHILD_SUBREAPER(2const) is known of. /proc does not show who is one.
 const REAPERS: [&str; 12] = [
@@ -102,7 +102,7 @@ impl fmt::Display for Orphan {
 
 /// Looks at the whole machine, once, for what LuminaGuard made and nobody owns:
 ///
-/// - processes named `lg-vmm` or `lg-template` whose parent is init, another adopter of processes (known by
+/// - processes named `lg-vmm`, `lg-keeper` or `lg-init` whose parent is init, another adopter of processes (known by
 ///   its name) or not alive, and zombies of that name;
 /// - control groups named `luminaguard*` without a process in them or beneath them;
 /// - memory files (memfd_create(2)) named `guest` or `luminaguard*` in processes that have no VM;
@@ -429,9 +429,9 @@ mod tests {
         fake.process(11, "lg-vmm", "S", 10);
         fake.process(20, "lg-vmm", "S", 1);
         fake.process(30, "tini", "S", 1);
-        fake.process(31, "lg-template", "S", 30);
+        fake.process(31, "lg-keeper", "S", 30);
         fake.process(32, "lg-vmm", "S", 31);
-        fake.process(40, "lg-template", "S", 10);
+        fake.process(40, "lg-keeper", "S", 10);
         fake.process(41, "lg-vmm", "S", 40);
         fake.process(50, "server", "Z", 1);
         fake.process(51, "lg-vmm", "S", 50);
@@ -440,7 +440,7 @@ mod tests {
         fake.process(71, "lg-vmm", "S", 70);
         use OrphanKind::{Process, Zombie};
         let expected = [
-            (Process, "lg-template", 31),
+            (Process, "lg-keeper", 31),
             (Process, "lg-vmm", 20),
             (Process, "lg-vmm", 71),
             (Process, "lg-vmm", 32),

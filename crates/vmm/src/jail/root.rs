@@ -13,8 +13,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount_move, move_mount, open_tree, unmount,
 };
 
-use super::JailError;
 use super::grants::Grants;
+use super::{JailError, Role};
 use crate::host;
 
 /// What no mount of the jail allows.
@@ -25,24 +25,29 @@ const READ_ONLY: u64 = MountAttrFlags::MOUNT_ATTR_RDONLY.bits() as u64;
 /// Where the new root is attached for a moment, in a mount namespace that nobody else sees: it is there on every host.
 const PLACE: &str = "/proc";
 
-/// Enters the namespaces and the root.
+/// Builds the root and enters it.
 pub fn enter(grants: &Grants) -> Result<(), JailError> {
-    let failed = |doing: &str| {
-        let doing = doing.to_owned();
-        move |error: io::Error| JailError::new(Wall::Namespaces, doing, error)
-    };
-    enter_namespaces().map_err(failed("make namespaces"))?;
     let mounts = clone_mounts(grants)?;
-    build(mounts).map_err(failed("build a root directory"))
+    build(mounts).map_err(|error| JailError::new(Wall::Namespaces, "build a root directory", error))
 }
 
-/// A namespace of each kind but that of process numbers. In the user namespace this user is the same as outside, and
-/// nobody else is there.
-fn enter_namespaces() -> io::Result<()> {
+/// Enters a namespace of each kind; that of process numbers only where there is a lifeline, and it is the next fork that is
+/// in it.
+pub fn enter_namespaces(role: &Role) -> Result<(), JailError> {
+    make_namespaces(role).map_err(|error| JailError::new(Wall::Namespaces, "make namespaces", error))
+}
+
+/// In the user namespace this user is the same as outside, and nobody else is there.
+fn make_namespaces(role: &Role) -> io::Result<()> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // Other groups are of use to nobody here; only some users may give them up.
     let _ = rustix::thread::set_thread_groups(&[]);
-    let flags = CloneFlags::CLONE_NEWUSER
+    let numbers = match role {
+        Role::Alone | Role::Served(None) => CloneFlags::empty(),
+        Role::Served(Some(_)) => CloneFlags::CLONE_NEWPID,
+    };
+    let flags = numbers
+        | CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC

@@ -22,6 +22,8 @@ pub struct Allowed {
 pub enum Part {
     /// For all.
     All,
+    /// For those that are served over a control socket: all but those of `luminaguard run` without a template.
+    Served,
     /// For those that have a mount that may be written.
     WritableMounts,
 }
@@ -50,34 +52,27 @@ pub enum Test {
 
 const NO_EXEC: Test = Test::Without("PROT_EXEC", libc::PROT_EXEC as u64);
 
-/// A fork, and a thread as the C library starts it.
-const CLONE: &[(&str, u64)] = &[
-    ("CLONE_PARENT", libc::CLONE_PARENT as u64),
-    (
-        "flags of a thread",
-        (libc::CLONE_VM
-            | libc::CLONE_FS
-            | libc::CLONE_FILES
-            | libc::CLONE_SIGHAND
-            | libc::CLONE_THREAD
-            | libc::CLONE_SYSVSEM
-            | libc::CLONE_SETTLS
-            | libc::CLONE_PARENT_SETTID
-            | libc::CLONE_CHILD_CLEARTID) as u64,
-    ),
-];
+/// A thread as the C library starts it.
+const THREAD: &[(&str, u64)] = &[(
+    "flags of a thread",
+    (libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_PARENT_SETTID
+        | libc::CLONE_CHILD_CLEARTID) as u64,
+)];
 
 const FCNTL: &[(&str, u64)] = &[
     ("F_DUPFD_CLOEXEC", libc::F_DUPFD_CLOEXEC as u64),
     ("F_GETFD", libc::F_GETFD as u64),
     ("F_GETFL", libc::F_GETFL as u64),
     ("F_SETFL", libc::F_SETFL as u64),
-    ("F_SETOWN", libc::F_SETOWN as u64),
     ("F_ADD_SEALS", libc::F_ADD_SEALS as u64),
 ];
-
-/// The signal that ends a time slice: SIGRTMIN + 7, where the C library keeps two for itself.
-const SLICE_SIGNAL: u64 = 41;
 
 const REQUESTS: &[(&str, u64)] = &[
     ("KVM_CHECK_EXTENSION", 0xae03),
@@ -121,7 +116,27 @@ const fn row(
     Allowed { name, number, checks, part, why }
 }
 
-/// All of them, in alphabetical order within their part.
+/// Calls that answer ENOSYS, with why the C library can do without: it makes them at the start of each thread.
+pub const ABSENT: &[(&str, i64, &str)] = &[
+    ("clone3", libc::SYS_clone3, "a filter can not see its flags; clone is used then"),
+    (
+        "rt_sigaction",
+        libc::SYS_rt_sigaction,
+        "for the signals of setuid and of cancellation, which are not used",
+    ),
+    (
+        "set_robust_list",
+        libc::SYS_set_robust_list,
+        "for locks that other processes share, of which there are none",
+    ),
+    (
+        "sigaltstack",
+        libc::SYS_sigaltstack,
+        "for the message of an overflow of the stack, which ends the process as well",
+    ),
+];
+
+/// All of them, in alphabetical order within their part. A call in two parts has the arguments of both.
 pub const TABLE: &[Allowed] = &[
     row("brk", libc::SYS_brk, Part::All, &[], "memory of the allocator"),
     row(
@@ -135,8 +150,8 @@ pub const TABLE: &[Allowed] = &[
         "clone",
         libc::SYS_clone,
         Part::All,
-        &[Check { argument: 0, name: "flags", test: Test::Exactly(CLONE) }],
-        "a fork of the sandbox; the thread that runs the virtual processor",
+        &[Check { argument: 0, name: "flags", test: Test::Exactly(THREAD) }],
+        "the thread that runs the virtual processor",
     ),
     row("close", libc::SYS_close, Part::All, &[], "descriptors that are no longer needed"),
     row("exit", libc::SYS_exit, Part::All, &[], "the end of the thread that runs the virtual processor"),
@@ -146,7 +161,7 @@ pub const TABLE: &[Allowed] = &[
         libc::SYS_fcntl,
         Part::All,
         &[Check { argument: 1, name: "cmd", test: Test::OneOf(FCNTL) }],
-        "descriptors above the first three, seals of memory, signals for input",
+        "descriptors above the first three, seals of memory",
     ),
     row("fstat", libc::SYS_fstat, Part::All, &[], "facts about files of the image and mounts"),
     row("fstatfs", libc::SYS_fstatfs, Part::All, &[], "free space of a mount"),
@@ -165,13 +180,12 @@ pub const TABLE: &[Allowed] = &[
         "the thread that runs the virtual processor; locks of the standard library",
     ),
     row("getdents64", libc::SYS_getdents64, Part::All, &[], "directories of the image and mounts"),
-    row("getgid", libc::SYS_getgid, Part::All, &[], "who the owner of a host file is to the guest"),
     row(
         "getpid",
         libc::SYS_getpid,
         Part::All,
         &[],
-        "whom to send the signal for input: a fork is another process",
+        "whether this is a fork; in a served one, whom to send the signal for input",
     ),
     row("getrandom", libc::SYS_getrandom, Part::All, &[], "entropy of the guest and of hash tables"),
     row(
@@ -182,7 +196,6 @@ pub const TABLE: &[Allowed] = &[
         "processor time of the thread that runs the virtual processor",
     ),
     row("gettid", libc::SYS_gettid, Part::All, &[], "whom a timer belongs to"),
-    row("getuid", libc::SYS_getuid, Part::All, &[], "who the owner of a host file is to the guest"),
     row(
         "ioctl",
         libc::SYS_ioctl,
@@ -216,7 +229,6 @@ pub const TABLE: &[Allowed] = &[
     row("mremap", libc::SYS_mremap, Part::All, &[], "memory of the allocator that grows"),
     row("munmap", libc::SYS_munmap, Part::All, &[], "memory that is given back"),
     row("newfstatat", libc::SYS_newfstatat, Part::All, &[], "facts about files of the image and mounts"),
-    row("openat", libc::SYS_openat, Part::All, &[], "lists a directory that is held open"),
     row(
         "openat2",
         libc::SYS_openat2,
@@ -224,18 +236,12 @@ pub const TABLE: &[Allowed] = &[
         &[],
         "opens files of the image and mounts, beneath a directory that is held open",
     ),
-    row("poll", libc::SYS_poll, Part::All, &[], "standard streams of the guest"),
-    row("ppoll", libc::SYS_ppoll, Part::All, &[], "sleeps until something happens"),
     row(
-        "prctl",
-        libc::SYS_prctl,
+        "ppoll",
+        libc::SYS_ppoll,
         Part::All,
-        &[Check {
-            argument: 0,
-            name: "option",
-            test: Test::OneOf(&[("PR_SET_NAME", libc::PR_SET_NAME as u64)]),
-        }],
-        "names of processes and threads",
+        &[],
+        "sleeps until something happens; standard streams of the guest",
     ),
     row("pread64", libc::SYS_pread64, Part::All, &[], "files of the image and mounts"),
     row("pwrite64", libc::SYS_pwrite64, Part::All, &[], "memory that is sealed; files in writable mounts"),
@@ -249,23 +255,15 @@ pub const TABLE: &[Allowed] = &[
         &[],
         "the host goes on with a call after a stop",
     ),
-    row("rseq", libc::SYS_rseq, Part::All, &[], "the start of a thread"),
     row(
-        "rt_sigaction",
-        libc::SYS_rt_sigaction,
+        "rseq",
+        libc::SYS_rseq,
         Part::All,
-        &[Check { argument: 0, name: "signum", test: Test::OneOf(&[("SIGRTMIN-1", 33)]) }],
-        "the C library's own signal, before the first thread",
+        &[],
+        "the start of a thread, which the C library ends the process without",
     ),
     row("rt_sigpending", libc::SYS_rt_sigpending, Part::All, &[], "has the timer of a time slice expired?"),
     row("rt_sigprocmask", libc::SYS_rt_sigprocmask, Part::All, &[], "the start of a thread"),
-    row(
-        "rt_sigreturn",
-        libc::SYS_rt_sigreturn,
-        Part::All,
-        &[],
-        "the return from a handler of the standard library",
-    ),
     row("rt_sigtimedwait", libc::SYS_rt_sigtimedwait, Part::All, &[], "takes the signal of a timer"),
     row(
         "sched_getaffinity",
@@ -274,37 +272,14 @@ pub const TABLE: &[Allowed] = &[
         &[],
         "is there a second processor for the thread that runs the virtual one?",
     ),
-    row(
-        "sched_setaffinity",
-        libc::SYS_sched_setaffinity,
-        Part::All,
-        &[],
-        "a fork that is to run on certain processors",
-    ),
     row("sched_yield", libc::SYS_sched_yield, Part::All, &[], "waits for a thread that is about to answer"),
     row("sendmsg", libc::SYS_sendmsg, Part::All, &[], "replies and events on the control socket"),
-    row(
-        "sendto",
-        libc::SYS_sendto,
-        Part::All,
-        &[Check { argument: 4, name: "dest_addr", test: Test::Exactly(&[("NULL", 0)]) }],
-        "the same without waiting, to the other end alone",
-    ),
-    row("set_robust_list", libc::SYS_set_robust_list, Part::All, &[], "the start of a thread"),
-    row("sigaltstack", libc::SYS_sigaltstack, Part::All, &[], "the start and end of a thread"),
-    row(
-        "tgkill",
-        libc::SYS_tgkill,
-        Part::All,
-        &[Check { argument: 2, name: "sig", test: Test::OneOf(&[("SIGRTMIN+7", SLICE_SIGNAL)]) }],
-        "ends a run of the virtual processor",
-    ),
     row(
         "timer_create",
         libc::SYS_timer_create,
         Part::All,
         &[],
-        "time slices and deadlines; a fork has a timer of its own",
+        "time slices and deadlines; the end of a run of the virtual processor by another thread",
     ),
     row("timer_delete", libc::SYS_timer_delete, Part::All, &[], "the end of a timer"),
     row("timer_settime", libc::SYS_timer_settime, Part::All, &[], "time slices and deadlines"),
@@ -314,6 +289,31 @@ pub const TABLE: &[Allowed] = &[
         Part::All,
         &[],
         "standard streams of the guest; a trace or the message of a panic",
+    ),
+    row(
+        "clone",
+        libc::SYS_clone,
+        Part::Served,
+        &[Check {
+            argument: 0,
+            name: "flags",
+            test: Test::Exactly(&[("CLONE_PARENT", libc::CLONE_PARENT as u64)]),
+        }],
+        "a fork of the sandbox",
+    ),
+    row(
+        "fcntl",
+        libc::SYS_fcntl,
+        Part::Served,
+        &[Check { argument: 1, name: "cmd", test: Test::OneOf(&[("F_SETOWN", libc::F_SETOWN as u64)]) }],
+        "the signal that says that something has arrived on the control socket",
+    ),
+    row(
+        "sched_setaffinity",
+        libc::SYS_sched_setaffinity,
+        Part::Served,
+        &[Check { argument: 0, name: "pid", test: Test::Exactly(&[("0", 0)]) }],
+        "a fork that is to run on certain processors",
     ),
     row("fallocate", libc::SYS_fallocate, Part::WritableMounts, &[], "space of a file"),
     row("fchmod", libc::SYS_fchmod, Part::WritableMounts, &[], "modes"),

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use lg_abi::raw::general::{S_IFDIR, S_IFMT, S_IFREG};
 use lg_abi::{Errno, Timespec};
@@ -109,6 +110,11 @@ impl HostTree {
     }
 }
 
+/// The user and the group of this process, which do not change. `build_root` asks for them, while the process may still
+/// ask.
+pub(crate) static OWN_IDS: LazyLock<(u32, u32)> =
+    LazyLock::new(|| (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw()));
+
 /// What stat(2) tells of a host file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[expect(missing_docs, reason = "the names of stat(3)")]
@@ -131,8 +137,7 @@ impl LowerStat {
     /// namespace can not name, are root.
     pub fn from_host(stat: &Stat) -> LowerStat {
         let time = |sec: i64, nsec: i64| Timespec { tv_sec: sec, tv_nsec: nsec };
-        let uid = rustix::process::getuid().as_raw();
-        let gid = rustix::process::getgid().as_raw();
+        let (uid, gid) = *OWN_IDS;
         LowerStat {
             dev: stat.st_dev,
             ino: stat.st_ino,
@@ -255,7 +260,8 @@ impl LowerDir {
     pub fn list(&self) -> Result<Vec<LowerEntry>, Errno> {
         self.check_open()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&*self.fd()?, ".", flags, Mode::empty()).map_err(to_errno)?;
+        let fd = rustix::fs::openat2(&*self.fd()?, ".", flags, Mode::empty(), resolve_flags());
+        let fd = fd.map_err(to_errno)?;
         let mut entries = read_host_dir(&fd)?;
         entries.retain(|entry| self.allows(&entry.name));
         Ok(entries)
