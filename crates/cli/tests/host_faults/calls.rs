@@ -124,6 +124,7 @@ const ROWS: &[Row] = &[
     with("openat", libc::SYS_openat, &[EMFILE, ENOMEM, EIO]),
     with("openat2", libc::SYS_openat2, &[EMFILE, EIO, EAGAIN]),
     Row { name: "close", number: libc::SYS_close, fails: Fails::AfterAll(&[EIO, EINTR]) },
+    never("close_range", libc::SYS_close_range),
     with("fstat", libc::SYS_fstat, &[ENOMEM, EIO]),
     with("newfstatat", libc::SYS_newfstatat, &[ENOMEM, EIO]),
     with("statx", libc::SYS_statx, &[ENOMEM, EIO]),

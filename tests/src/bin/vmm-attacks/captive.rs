@@ -111,19 +111,23 @@ impl Captive {
         // No call is under way that the host should go on with.
         registers.orig_rax = u64::MAX;
         registers.rip = self.code;
-        self.memory.write_all_at(&code, self.code).expect("the memory of a traced process can be written");
-        ptrace::setregs(self.pid, registers).expect("it is stopped");
+        // The runtime may kill it at any time; the wait then says so, whatever fails before.
+        let _ = self.memory.write_all_at(&code, self.code);
+        unless_gone(ptrace::setregs(self.pid, registers));
         let mut signal = None;
         loop {
-            ptrace::cont(self.pid, signal.take()).expect("it is stopped");
+            unless_gone(ptrace::cont(self.pid, signal.take()));
             match waitpid(self.pid, Some(WaitPidFlag::__WALL)).expect("it is traced") {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-                    let registers = ptrace::getregs(self.pid).expect("it is stopped");
-                    return Ok(registers.rax.cast_signed());
+                    if let Some(registers) = unless_gone(ptrace::getregs(self.pid)) {
+                        return Ok(registers.rax.cast_signed());
+                    }
                 }
                 // A fork has been made, which is traced as well. The answer is its number in the vmm's own namespace.
                 WaitStatus::PtraceEvent(..) => {
-                    self.forked.set(ptrace::getevent(self.pid).expect("it is stopped") as i32);
+                    if let Some(forked) = unless_gone(ptrace::getevent(self.pid)) {
+                        self.forked.set(forked as i32);
+                    }
                 }
                 WaitStatus::Stopped(_, other) => signal = Some(other),
                 WaitStatus::Signaled(_, signal, _) => return Err(self.ended(End::Signal(signal))),
@@ -190,7 +194,8 @@ impl Captive {
     pub fn put(&self, bytes: &[u8]) -> u64 {
         assert!(bytes.len() as u64 <= SCRATCH_BYTES);
         let at = self.scratch;
-        self.memory.write_all_at(bytes, at).expect("it is mapped");
+        // It may have been killed; the next call says so.
+        let _ = self.memory.write_all_at(bytes, at);
         at
     }
 
@@ -238,5 +243,13 @@ impl Captive {
             .collect();
         all.sort();
         all
+    }
+}
+
+/// What ptrace(2) answers for a process that is stopped, or `None` if it has been killed meanwhile.
+fn unless_gone<T>(answer: nix::Result<T>) -> Option<T> {
+    match answer {
+        Err(nix::errno::Errno::ESRCH) => None,
+        answer => Some(answer.expect("it is traced")),
     }
 }

@@ -243,10 +243,9 @@ impl Bench {
             Op::Forget(at, len) => {
                 (nothing(mm.borrow_mut().forget(range(at, len))), nothing(model.forget(at, len)))
             }
-            Op::Remove(at, len) => (
-                nothing(remove(&mm, range(at, len))),
-                nothing(model.remove(&mut self.contents, at, len)),
-            ),
+            Op::Remove(at, len) => {
+                (nothing(remove(&mm, range(at, len))), nothing(model.remove(&mut self.contents, at, len)))
+            }
             Op::SetFlags(at, len, set, clear) => (
                 nothing(mm.borrow_mut().set_flags(range(at, len), set, clear)),
                 nothing(model.set_flags(at, len, set, clear)),
