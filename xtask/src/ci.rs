@@ -64,6 +64,7 @@ const STEPS: &[Step] = &[
     Step::with_kvm("fuzz from inside of sandboxes", &["cargo", "xtask", "fuzz", "guest"]),
     Step::new("release build", &["cargo", "build", "--release", "--locked"]),
     Step::with_kvm("doctor", &[BINARY, "doctor"]),
+    Step::with_kvm("a suite of others, its quick part", &["cargo", "xtask", "suite", "cpython", "--quick"]),
     Step::with_kvm("a program in a sandbox", &[BINARY, "run", "--", "python3", "-c", "assert 6 * 7 == 42"]),
     Step::with_kvm(
         "a small scale run",

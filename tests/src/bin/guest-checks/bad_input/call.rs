@@ -3,7 +3,7 @@
 /// An argument: its good value, and which bad ones there are.
 #[derive(Clone, Copy)]
 pub enum Arg {
-    /// A descriptor of the [`World`].
+    /// A descriptor of the `World`.
     Fd(usize),
     /// Memory that the call reads, with what lies in it.
     In(Data),
