@@ -14,7 +14,7 @@ mod system;
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use lg_abi::raw::general::{CAP_SYS_PTRACE, S_IFDIR, S_IFLNK, S_IFREG};
 use lg_abi::{Errno, Timespec};
@@ -131,7 +131,11 @@ struct Node {
     dev: u64,
     ino: u64,
     what: What,
+    last_long: LastLong,
 }
+
+/// The last text of a tree that was too long to be kept by the file: who reads it piece by piece finds it here.
+type LastLong = Rc<RefCell<Option<Rc<Vec<u8>>>>>;
 
 /// Returns the root of a tree.
 pub fn new_root(dev: u64, tree: Tree) -> Rc<dyn Inode> {
@@ -142,7 +146,7 @@ pub fn new_root(dev: u64, tree: Tree) -> Rc<dyn Inode> {
         Tree::Sys => What::Fixed(&SYS),
         Tree::Cgroup => What::Fixed(&CGROUP),
     };
-    Rc::new(Node { dev, ino: 1, what })
+    Rc::new(Node { dev, ino: 1, what, last_long: LastLong::default() })
 }
 
 /// Returns the process whose directory of `/proc` an inode is, if it is one.
@@ -171,7 +175,8 @@ fn parse_number(name: &[u8]) -> Option<u32> {
 
 impl Node {
     fn child(&self, name: &[u8], what: What) -> Node {
-        Node { dev: self.dev, ino: child_ino(self.ino, name), what }
+        let last_long = self.last_long.clone();
+        Node { dev: self.dev, ino: child_ino(self.ino, name), what, last_long }
     }
 
     fn find(&self, cx: &FsContext<'_>, name: &[u8]) -> Result<What, Errno> {
@@ -526,26 +531,73 @@ impl Inode for Node {
     }
 }
 
-/// Texts up to this long are kept between reads.
+/// Texts up to this long are kept between reads, by each file.
 const KEPT_TEXT: usize = 4096;
+
+/// And up to this long if no other long one is read meanwhile.
+const KEPT_LONG_TEXT: usize = 4 << 20;
 
 /// An open file of the tree. A read from the start makes the text anew.
 struct ProcFile {
     node: Rc<Node>,
-    text: RefCell<Option<Vec<u8>>>,
+    text: RefCell<Kept>,
+}
+
+#[derive(Default)]
+enum Kept {
+    #[default]
+    Nothing,
+    Here(Rc<Vec<u8>>),
+    /// As [`LastLong`].
+    WhileLast(Weak<Vec<u8>>),
+}
+
+impl ProcFile {
+    fn kept(&self) -> Option<Rc<Vec<u8>>> {
+        match &*self.text.borrow() {
+            Kept::Nothing => None,
+            Kept::Here(text) => Some(text.clone()),
+            Kept::WhileLast(text) => text.upgrade(),
+        }
+    }
+
+    fn keep(&self, text: &Rc<Vec<u8>>) {
+        let kept = if text.len() <= KEPT_TEXT {
+            Kept::Here(text.clone())
+        } else if text.len() <= KEPT_LONG_TEXT {
+            *self.node.last_long.borrow_mut() = Some(text.clone());
+            Kept::WhileLast(Rc::downgrade(text))
+        } else {
+            Kept::Nothing
+        };
+        *self.text.borrow_mut() = kept;
+    }
+}
+
+impl Drop for ProcFile {
+    fn drop(&mut self) {
+        let own = self.kept();
+        let mut last = self.node.last_long.borrow_mut();
+        if last.as_ref().zip(own.as_ref()).is_some_and(|(last, own)| Rc::ptr_eq(last, own)) {
+            *last = None;
+        }
+    }
 }
 
 impl File for ProcFile {
     fn read(&self, cx: &FsContext<'_>, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
-        let kept = if offset == 0 { None } else { self.text.borrow().clone() };
+        let kept = if offset == 0 { None } else { self.kept() };
         let text = match kept {
             Some(text) => text,
-            None => self.node.text(cx)?,
+            None => {
+                let text = Rc::new(self.node.text(cx)?);
+                self.keep(&text);
+                text
+            }
         };
         let rest = usize::try_from(offset).ok().and_then(|offset| text.get(offset..)).unwrap_or_default();
         let count = rest.len().min(buf.len());
         buf[..count].copy_from_slice(&rest[..count]);
-        *self.text.borrow_mut() = (text.len() <= KEPT_TEXT).then_some(text);
         Ok(count)
     }
 

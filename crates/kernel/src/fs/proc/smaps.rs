@@ -1,5 +1,7 @@
 //! The memory of a process, area by area: `smaps` and `smaps_rollup` (proc_pid_smaps(5)).
 
+use std::fmt::Write as _;
+
 use lg_abi::raw::general::{PROT_EXEC, PROT_READ, PROT_WRITE};
 
 use super::pid::map_line;
@@ -44,9 +46,9 @@ impl Amounts {
         }
     }
 
-    fn lines(self) -> String {
+    fn put(self, text: &mut String) {
         let dirty = self.shared_dirty.saturating_add(self.private_dirty);
-        [
+        for (name, kib) in [
             ("Rss", self.rss),
             ("Pss", self.rss),
             ("Pss_Dirty", dirty),
@@ -65,18 +67,21 @@ impl Amounts {
             ("Swap", 0),
             ("SwapPss", 0),
             ("Locked", self.locked),
-        ]
-        .map(|(name, kib)| line(name, kib))
-        .concat()
+        ] {
+            put(text, name, kib);
+        }
     }
 }
 
-fn line(name: &str, kib: u64) -> String {
-    format!("{:<16}{kib:>8} kB\n", format!("{name}:"))
+/// Adds a line. There are two dozen for each of what may be thousands of areas, so nothing is made on the way.
+fn put(text: &mut String, name: &str, kib: u64) {
+    let blanks = 15 - name.len().min(15);
+    // Nothing fails to be written to a string.
+    let _ = writeln!(text, "{name}:{:blanks$}{kib:>8} kB", "");
 }
 
-/// Returns the two-letter flags of an area.
-fn flags(map: &MapFacts) -> String {
+/// Adds the two-letter flags of an area.
+fn put_flags(text: &mut String, map: &MapFacts) {
     let all = [
         (map.prot & PROT_READ != 0, "rd "),
         (map.prot & PROT_WRITE != 0, "wr "),
@@ -87,19 +92,24 @@ fn flags(map: &MapFacts) -> String {
         (map.label == "[stack]", "gd "),
         (map.locked, "lo "),
     ];
-    all.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag).collect()
+    text.extend(all.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag));
 }
 
 /// Returns the text of `smaps`.
 pub(super) fn areas(cx: &FsContext<'_>, pid: u32) -> Vec<u8> {
     let mut text = Vec::new();
+    let mut facts = String::new();
     for map in cx.procs.maps(pid).unwrap_or_default() {
         text.extend_from_slice(&map_line(cx, &map));
-        let size = line("Size", map.end.saturating_sub(map.start) / 1024);
-        let pages = line("KernelPageSize", 4) + &line("MMUPageSize", 4);
-        let amounts = Amounts::of(&map).lines();
-        let rest = format!("THPeligible:    0\nVmFlags: {}\n", flags(&map));
-        text.extend_from_slice([size, pages, amounts, rest].concat().as_bytes());
+        facts.clear();
+        put(&mut facts, "Size", map.end.saturating_sub(map.start) / 1024);
+        put(&mut facts, "KernelPageSize", 4);
+        put(&mut facts, "MMUPageSize", 4);
+        Amounts::of(&map).put(&mut facts);
+        facts.push_str("THPeligible:    0\nVmFlags: ");
+        put_flags(&mut facts, &map);
+        facts.push('\n');
+        text.extend_from_slice(facts.as_bytes());
     }
     text
 }
@@ -110,7 +120,8 @@ pub(super) fn rollup(cx: &FsContext<'_>, pid: u32) -> String {
     let start = maps.first().map_or(0, |map| map.start);
     let end = maps.last().map_or(0, |map| map.end);
     let total = maps.iter().map(Amounts::of).fold(Amounts::default(), Amounts::add);
-    let head = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0                          [rollup]\n");
+    let mut text = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0                          [rollup]\n");
     // What is shown of huge pages in an area is not summed up.
-    head + &total.lines()
+    total.put(&mut text);
+    text
 }
