@@ -29,16 +29,12 @@ struct Guest {
     thread: Context,
 }
 
-fn mapping(frame: u32, prot: Prot) -> Mapping {
-    Mapping { frame: Frame(frame), prot, dirty: false }
-}
-
 impl Guest {
     fn new() -> Result<Guest, Box<dyn std::error::Error>> {
         let mut platform = KvmPlatform::new(KvmConfig::new(64 << 20))?;
         let space = platform.create_space()?;
         platform.frames().write(Frame(0), 0, &GUEST);
-        platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
+        platform.map(space, CODE, Mapping::clean(Frame(0), Prot::READ | Prot::EXEC))?;
         let thread = Context::new(Regs { rip: CODE.0, ..Regs::default() });
         Ok(Guest { platform, space, thread })
     }
@@ -46,7 +42,7 @@ impl Guest {
     fn map(&mut self, pages: usize) -> Result<(), PlatformError> {
         for index in 0..pages {
             let addr = UserAddr(PAGES.0 + (index * PAGE_SIZE) as u64);
-            self.platform.map(self.space, addr, mapping(64 + index as u32, WRITE))?;
+            self.platform.map(self.space, addr, Mapping::clean(Frame(64 + index as u32), WRITE))?;
         }
         Ok(())
     }
@@ -175,7 +171,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |_| Ok(()),
         |guest| {
             let space = guest.platform.create_space()?;
-            guest.platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
+            guest.platform.map(space, CODE, Mapping::clean(Frame(0), Prot::READ | Prot::EXEC))?;
             guest.platform.destroy_space(space);
             Ok(())
         },
@@ -186,7 +182,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |guest| guest.platform.sync(&mut guest.thread),
         |guest| {
             let space = guest.platform.create_space()?;
-            guest.platform.map(space, CODE, mapping(0, Prot::READ | Prot::EXEC))?;
+            guest.platform.map(space, CODE, Mapping::clean(Frame(0), Prot::READ | Prot::EXEC))?;
             guest.thread.regs.rip = CODE.0;
             guest.platform.switch(space, &mut guest.thread, None)?;
             guest.platform.destroy_space(space);

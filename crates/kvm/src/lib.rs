@@ -12,7 +12,7 @@
 //! let mut platform = KvmPlatform::new(KvmConfig::new(16 << 20))?;
 //! let space = platform.create_space()?;
 //! platform.frames().write(Frame(0), 0, &[0x0f, 0x05]); // syscall
-//! let code = Mapping { frame: Frame(0), prot: Prot::READ | Prot::EXEC, dirty: false };
+//! let code = Mapping::clean(Frame(0), Prot::READ | Prot::EXEC);
 //! platform.map(space, UserAddr(0x1000), code)?;
 //! let mut thread = Context::new(Regs { rip: 0x1000, ..Regs::default() });
 //! assert_eq!(platform.switch(space, &mut thread, None)?, Trap::Syscall);

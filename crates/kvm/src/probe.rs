@@ -165,7 +165,7 @@ pub fn survey() -> Result<Survey, StartError> {
 fn guest(platform: &mut KvmPlatform) -> Result<(lg_platform::SpaceId, Context), lg_platform::PlatformError> {
     let space = platform.create_space()?;
     platform.frames().write(Frame(0), 0, &RDTSC_LOOP);
-    platform.map(space, CODE, Mapping { frame: Frame(0), prot: Prot::READ | Prot::EXEC, dirty: false })?;
+    platform.map(space, CODE, Mapping::clean(Frame(0), Prot::READ | Prot::EXEC))?;
     let regs = Regs { rip: CODE.0, ..Regs::default() };
     Ok((space, Context::new(regs)))
 }

@@ -540,10 +540,6 @@ mod tests {
 
     const WRITE: Prot = Prot::READ.union(Prot::WRITE);
 
-    fn clean(frame: u32, prot: Prot) -> Mapping {
-        Mapping { frame: Frame(frame), prot, dirty: false }
-    }
-
     fn tables(pages: usize) -> (Tables, Stale) {
         let zone = Region::reserve(pages * PAGE_SIZE).expect("a reservation");
         (Tables::new(zone, Kind::Pvm), Stale::new(Kind::Pvm))
@@ -555,9 +551,9 @@ mod tests {
         let space = tables.create().unwrap();
         for bits in 0..8 {
             let prot = Prot::from_bits_truncate(bits);
-            tables.map(space, UserAddr(0x1000), clean(7, prot), &mut stale).unwrap();
+            tables.map(space, UserAddr(0x1000), Mapping::clean(Frame(7), prot), &mut stale).unwrap();
             let mapping = tables.lookup(space, UserAddr(0x1fff)).unwrap();
-            assert_eq!(mapping, clean(7, prot));
+            assert_eq!(mapping, Mapping::clean(Frame(7), prot));
         }
         assert_eq!(tables.lookup(space, UserAddr(0x2000)), None);
         assert_eq!(tables.lookup(space, UserAddr(KERNEL_AREA)), None);
@@ -571,7 +567,7 @@ mod tests {
         let borders = [0x20_0000u64, 0x4000_0000, 0x80_0000_0000];
         for border in borders {
             for addr in [border - 0x1000, border] {
-                tables.map(space, UserAddr(addr), clean(1, WRITE), &mut stale).unwrap();
+                tables.map(space, UserAddr(addr), Mapping::clean(Frame(1), WRITE), &mut stale).unwrap();
             }
         }
         for border in borders {
@@ -602,8 +598,8 @@ mod tests {
         let (mut tables, mut stale) = tables(8);
         let space = tables.create().unwrap();
         let (kept, gone) = (UserAddr(0x40_0000_0000), UserAddr(0x1000));
-        tables.map(space, kept, clean(3, WRITE), &mut stale).unwrap();
-        tables.map(space, gone, clean(4, WRITE), &mut stale).unwrap();
+        tables.map(space, kept, Mapping::clean(Frame(3), WRITE), &mut stale).unwrap();
+        tables.map(space, gone, Mapping::clean(Frame(4), WRITE), &mut stale).unwrap();
         assert!(tables.create().is_err());
         let range = UserRange::new(gone, UserAddr(0x2000));
         tables.unmap(space, range, &mut stale, &mut |_, _| {});

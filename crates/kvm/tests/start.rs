@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use lg_kvm::{KvmConfig, KvmPlatform, StartError};
-use lg_platform::{Access, Frame, Platform, Prot, Trap};
+use lg_platform::{Access, Frame, Mapping, Platform, Prot, Trap};
 
 guest_code!(load_and_store: "mov rax, [rdi]", "mov [rdi], rsi", "syscall");
 
@@ -93,7 +93,7 @@ fn a_frame_or_an_address_that_is_not_the_guests_is_a_bug_of_the_caller() {
     let count = guest.frames.frame_count();
     let mut refused = |addr, frame| {
         let map = std::panic::AssertUnwindSafe(|| {
-            guest.platform.map(guest.space, addr, clean(frame, Prot::READ)).is_ok()
+            guest.platform.map(guest.space, addr, Mapping::clean(Frame(frame), Prot::READ)).is_ok()
         });
         std::panic::catch_unwind(map).is_err()
     };

@@ -129,7 +129,7 @@ fn copy_on_write_between_two_spaces_keeps_them_apart() {
         // Fork: both map the frame read-only.
         let child = guest.new_space(load_then_store());
         guest.protect(PAGE, READ);
-        guest.platform.map(child, PAGE, clean(FREE, READ)).unwrap();
+        guest.platform.map(child, PAGE, Mapping::clean(Frame(FREE), READ)).unwrap();
         guest.space = child;
         assert_eq!(load(&mut guest, PAGE), Value(round));
         assert_eq!(store(&mut guest, PAGE, 77), Fault { present: true });
@@ -226,7 +226,7 @@ fn a_space_that_fills_the_table_zone_is_told_and_the_rest_goes_on() {
     let hungry = guest.platform.create_space().unwrap();
     let refused = (0..1 << 20).find_map(|number: u64| {
         let addr = UserAddr(0x1000_0000_0000 + (number << 21));
-        guest.platform.map(hungry, addr, clean(FREE, READ)).err()
+        guest.platform.map(hungry, addr, Mapping::clean(Frame(FREE), READ)).err()
     });
     assert!(matches!(refused, Some(lg_platform::PlatformError::OutOfTables)));
     assert!(guest.platform.create_space().is_err());
@@ -293,7 +293,7 @@ fn what_was_mapped_beside_a_page_that_was_touched_can_be_taken_away() {
         for index in 0..PAGES {
             let frame = FREE + index as u32;
             guest.write_u64(frame, 0, round);
-            let mapping = Mapping { dirty, ..clean(frame, WRITE) };
+            let mapping = Mapping { dirty, ..Mapping::clean(Frame(frame), WRITE) };
             guest.platform.map(guest.space, page_at(PAGE, index), mapping).unwrap();
         }
         let touched = page_at(PAGE, round as usize % PAGES);

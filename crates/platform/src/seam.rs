@@ -46,6 +46,13 @@ pub struct Mapping {
     pub dirty: bool,
 }
 
+impl Mapping {
+    /// A mapping that was not stored to.
+    pub fn clean(frame: Frame, prot: Prot) -> Mapping {
+        Mapping { frame, prot, dirty: false }
+    }
+}
+
 /// An exception vector other than the page fault (Intel SDM volume 3, table 6-1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Vector(pub u8);

@@ -87,11 +87,6 @@ pub fn guest_with(config: KvmConfig, code: &[u8]) -> Option<Guest> {
     Some(guest)
 }
 
-/// A mapping that was not stored to.
-pub fn clean(frame: u32, prot: Prot) -> Mapping {
-    Mapping { frame: Frame(frame), prot, dirty: false }
-}
-
 pub fn new_thread() -> Context {
     Context::new(Regs { rip: CODE.0, rsp: STACK_TOP - 64, rflags: 0x202, ..Regs::default() })
 }
@@ -103,17 +98,17 @@ impl Guest {
         for (index, page) in code.chunks(PAGE_SIZE).enumerate() {
             let frame = index as u32;
             self.frames.write(Frame(frame), 0, page);
-            let code = clean(frame, Prot::READ | Prot::EXEC);
+            let code = Mapping::clean(Frame(frame), Prot::READ | Prot::EXEC);
             self.platform.map(space, page_at(CODE, index), code).expect("map");
         }
         let stack = UserAddr(STACK_TOP - PAGE_SIZE as u64);
-        self.platform.map(space, stack, clean(4, Prot::READ | Prot::WRITE)).expect("map");
-        self.platform.map(space, DATA, clean(5, Prot::READ | Prot::WRITE)).expect("map");
+        self.platform.map(space, stack, Mapping::clean(Frame(4), Prot::READ | Prot::WRITE)).expect("map");
+        self.platform.map(space, DATA, Mapping::clean(Frame(5), Prot::READ | Prot::WRITE)).expect("map");
         space
     }
 
     pub fn map(&mut self, addr: UserAddr, frame: u32, prot: Prot) {
-        self.platform.map(self.space, addr, clean(frame, prot)).expect("map");
+        self.platform.map(self.space, addr, Mapping::clean(Frame(frame), prot)).expect("map");
     }
 
     pub fn unmap(&mut self, addr: UserAddr) {
