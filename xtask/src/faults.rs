@@ -3,25 +3,16 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+
+use crate::seconds_and_names;
 
 /// How long processes are killed if nothing else is said.
 const SECONDS: u32 = 60;
 
 /// Runs the parts that are named, or all.
 pub fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
-    let (mut seconds, mut chosen) = (SECONDS, Vec::new());
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--seconds" => {
-                let value = words.next().context("--seconds needs a number")?;
-                seconds = value.parse().with_context(|| format!("--seconds {value}"))?;
-            }
-            option if option.starts_with('-') => bail!("unknown option {option}"),
-            name => chosen.push(name),
-        }
-    }
+    let (seconds, chosen) = seconds_and_names(words, SECONDS)?;
     let status = Command::new(env!("CARGO"))
         .args(["test", "--package", "luminaguard", "--locked", "--test", "host_faults", "--"])
         .args(["--ignored", "--nocapture"])

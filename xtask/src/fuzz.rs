@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{target_directory, workspace_root};
+use crate::{seconds_and_names, target_directory, workspace_root};
 
 /// What libFuzzer wants of the code: counters of edges, and the values that are compared.
 const INSTRUMENTATION: &[&str] = &[
@@ -34,18 +34,7 @@ pub fn run(words: &[&str]) -> anyhow::Result<ExitCode> {
     if let ["guest", words @ ..] = words {
         return guest::run(words);
     }
-    let (mut seconds, mut chosen) = (SECONDS, Vec::new());
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match *word {
-            "--seconds" => {
-                let value = words.next().context("--seconds needs a number")?;
-                seconds = value.parse().with_context(|| format!("--seconds {value}"))?;
-            }
-            option if option.starts_with('-') => bail!("unknown option {option}"),
-            name => chosen.push(name.to_owned()),
-        }
-    }
+    let (seconds, chosen) = seconds_and_names(words, SECONDS)?;
     let package = workspace_root().join("fuzz");
     let all = targets(&package)?;
     if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {

@@ -11,7 +11,7 @@ mod unsafe_code;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 const HELP: &str = "\
 usage: cargo xtask <verb>
@@ -90,4 +90,21 @@ fn target_directory() -> anyhow::Result<PathBuf> {
         .context("starting cargo")?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     Ok(metadata["target_directory"].as_str().context("no target directory")?.into())
+}
+
+/// Reads the words of a verb that runs what is named, or all, each for so many seconds: `[NAME...] [--seconds N]`.
+fn seconds_and_names(words: &[&str], default_seconds: u32) -> anyhow::Result<(u32, Vec<String>)> {
+    let (mut seconds, mut names) = (default_seconds, Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match *word {
+            "--seconds" => {
+                let value = words.next().context("--seconds needs a number")?;
+                seconds = value.parse().with_context(|| format!("--seconds {value}"))?;
+            }
+            option if option.starts_with('-') => bail!("unknown option {option}"),
+            name => names.push(name.to_owned()),
+        }
+    }
+    Ok((seconds, names))
 }

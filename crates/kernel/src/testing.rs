@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use lg_abi::Errno;
@@ -17,11 +18,11 @@ use crate::fs::host::Image;
 use crate::fs::memfs::MemLimits;
 use crate::fs::root::{RootConfig, build_root};
 use crate::mm::UserMemory;
-use crate::task::{Credentials, Tid};
+use crate::task::{Credentials, Interest, Tid};
 use crate::vfs::open::{OpenRequest, open};
 use crate::vfs::testing::TempDir;
 use crate::vfs::{FdTable, FsState};
-use crate::{FirstProgram, Kernel, KernelConfig, Limits};
+use crate::{FirstProgram, Kernel, KernelConfig, KernelError, Limits, Supervisor};
 
 /// Frames of the platform.
 pub const FRAMES: u32 = 4096;
@@ -211,4 +212,21 @@ fn program() -> Vec<u8> {
     let mut file = header.concat();
     file.resize(4096, 0);
     file
+}
+
+/// A supervisor that asks for nothing.
+pub struct Nobody;
+
+impl Supervisor for Nobody {
+    fn event_fds(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
+        Vec::new()
+    }
+
+    fn look_every_ns(&self) -> Option<u64> {
+        None
+    }
+
+    fn serve(&mut self, _kernel: &mut Kernel) -> Result<(), KernelError> {
+        Ok(())
+    }
 }

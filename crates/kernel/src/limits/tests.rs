@@ -1,16 +1,12 @@
 //! Each limit, and what was used.
 
-use std::os::fd::BorrowedFd;
-
 use lg_abi::Errno;
 use lg_abi::raw::general::*;
 use lg_platform::Trap;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
-use crate::task::Interest;
-use crate::testing::{FRAMES, Sandbox};
-use crate::{Kernel, KernelError, Supervisor};
+use crate::testing::{FRAMES, Nobody, Sandbox};
 
 fn unlimited() -> Limits {
     Limits::with_memory(FRAMES)
@@ -166,23 +162,6 @@ fn output_is_counted_and_too_much_of_it_ends_the_sandbox() {
     assert_eq!(kernel.count_output(1), Err(LimitReached(Limit::Output)));
     kernel.check_limits();
     assert_eq!(kernel.end, Some(End::LimitReached(Limit::Output)));
-}
-
-/// Nobody asks for anything.
-struct Nobody;
-
-impl Supervisor for Nobody {
-    fn event_fds(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
-        Vec::new()
-    }
-
-    fn look_every_ns(&self) -> Option<u64> {
-        None
-    }
-
-    fn serve(&mut self, _kernel: &mut Kernel) -> Result<(), KernelError> {
-        Ok(())
-    }
 }
 
 fn host_ns(clock: ClockId) -> u64 {

@@ -5,24 +5,7 @@ use lg_platform::{Context, Trap};
 
 use super::*;
 use crate::Limits;
-use crate::testing::{FRAMES, Sandbox};
-
-/// Nobody asks for anything.
-struct Nobody;
-
-impl Supervisor for Nobody {
-    fn event_fds(&self) -> Vec<(BorrowedFd<'_>, Interest)> {
-        Vec::new()
-    }
-
-    fn look_every_ns(&self) -> Option<u64> {
-        None
-    }
-
-    fn serve(&mut self, _kernel: &mut Kernel) -> Result<(), KernelError> {
-        Ok(())
-    }
-}
+use crate::testing::{FRAMES, Nobody, Sandbox};
 
 /// Guest code that makes a system call.
 fn call(number: u32, args: [u64; 2]) -> impl FnMut(&mut Context) -> Trap {
