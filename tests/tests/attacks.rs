@@ -2,6 +2,8 @@
 //! have changed, been seen or been reached. The number of attacks is the one that README.md tells.
 
 mod common;
+#[path = "common/readme.rs"]
+mod readme;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -43,7 +45,9 @@ fn main() -> ExitCode {
         })
         .collect();
     let count = names.len();
-    trials.push(Trial::test("the number of attacks that README.md tells", move || told_number(count)));
+    trials.push(Trial::test("the number of attacks that README.md tells", move || {
+        readme::tells_attacks(count)
+    }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     conclusion.exit_if_failed();
     match host.after_all() {
@@ -53,13 +57,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn told_number(count: usize) -> Result<(), Failed> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root").join("README.md");
-    let text = std::fs::read_to_string(readme).map_err(|error| error.to_string())?;
-    let told = format!("{count} attacks");
-    if text.contains(&told) { Ok(()) } else { Err(format!("it does not say \"{told}\"").into()) }
 }
 
 /// What all attacks have in common on the host's side.

@@ -3,6 +3,8 @@
 //! end. The number of attacks is the one that README.md tells.
 
 mod common;
+#[path = "common/readme.rs"]
+mod readme;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
@@ -48,7 +50,9 @@ fn main() -> ExitCode {
         })
         .collect();
     let count = attacks.len();
-    trials.push(Trial::test("the number of attacks that README.md tells", move || told_number(count)));
+    trials.push(Trial::test("the number of attacks that README.md tells", move || {
+        readme::tells_attacks(count)
+    }));
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = Arc::into_inner(host).expect("all trials are over").after_all();
     conclusion.exit_if_failed();
@@ -59,13 +63,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn told_number(count: usize) -> Result<(), Failed> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the root").join("README.md");
-    let text = std::fs::read_to_string(readme).map_err(|error| error.to_string())?;
-    let told = format!("{count} attacks");
-    if text.contains(&told) { Ok(()) } else { Err(format!("it does not say \"{told}\"").into()) }
 }
 
 /// A template, and a fork of it that is never attacked.

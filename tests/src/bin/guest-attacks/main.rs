@@ -24,13 +24,13 @@ mod storms;
 #[path = "../guest-checks/sys.rs"]
 #[allow(dead_code, reason = "the other program uses the rest")]
 mod sys;
+mod verdict;
 
 use std::process::ExitCode;
 
 use sys::{Answer, Errno};
-
-/// How an attack was refused, or what it got.
-pub type Verdict = Result<String, String>;
+use verdict::tell;
+pub use verdict::{Verdict, told};
 
 /// An attack: its name without the group, and what it does.
 pub struct Attack {
@@ -84,11 +84,6 @@ pub fn must_go_on(how: String) -> Verdict {
     if sys::eventually(works) { Ok(how) } else { Err(format!("{how}, and nothing works after it")) }
 }
 
-/// The answer to a question about a variable of the environment.
-pub fn told(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not told"))
-}
-
 fn attacks() -> impl Iterator<Item = (String, Attack)> {
     let groups = [
         ("instruction", instructions::attacks()),
@@ -115,14 +110,5 @@ fn main() -> ExitCode {
         eprintln!("guest-attacks: no attack is named {word}");
         return ExitCode::from(2);
     };
-    match (attack.make)() {
-        Ok(how) => {
-            println!("refused: {how}");
-            ExitCode::SUCCESS
-        }
-        Err(what) => {
-            println!("GOT THROUGH: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    tell((attack.make)())
 }

@@ -2,7 +2,7 @@
 
 use libc::*;
 
-use crate::sys::{self, Answer, c, fd, file, sys};
+use crate::sys::{self, Answer, c, fate, fd, file, peek, poke, sys};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -30,25 +30,6 @@ fn anonymous(pages: usize, prot: i32, flags: i32) -> usize {
 
 fn remap(at: usize, old: usize, new: usize, flags: i32) -> Answer {
     sys!(SYS_mremap, at, old * PAGE, new * PAGE, flags, 0)
-}
-
-fn peek(at: usize) -> u8 {
-    // SAFETY: the checks pass addresses that are mapped readable, or run in a child that may die.
-    unsafe { (at as *const u8).read_volatile() }
-}
-
-fn poke(at: usize, value: u8) {
-    // SAFETY: the checks pass addresses that are mapped writable, or run in a child that may die.
-    unsafe { (at as *mut u8).write_volatile(value) };
-}
-
-fn fate(body: impl FnOnce()) -> String {
-    sys::ends(|| {
-        let none = rlimit { rlim_cur: 0, rlim_max: 0 };
-        let _ = sys!(SYS_setrlimit, RLIMIT_CORE, &raw const none);
-        body();
-        0
-    })
 }
 
 fn growing_down(r: &mut Report) {

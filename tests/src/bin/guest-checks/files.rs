@@ -2,7 +2,9 @@
 
 use libc::*;
 
-use crate::sys::{self, c, close, fd, file, fstat, open, pread, read, seek, stat, sys, text, write, zeroed};
+use crate::sys::{
+    self, as_nobody, c, close, fd, file, fstat, open, pread, read, seek, stat, sys, text, write, zeroed,
+};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -327,22 +329,6 @@ fn umask_applies(r: &mut Report) {
     std::fs::create_dir("unreadable").unwrap();
     let f = sys::open_mode("write-only", O_CREAT | O_RDWR, 0).unwrap();
     r.see("the creator may write all the same", write(f, b"x"));
-}
-
-/// Runs `body` as an ordinary user, where that is possible, and prints what it answers.
-fn as_nobody(body: impl FnOnce() -> String) -> String {
-    let (reader, writer) = sys::pipe(0);
-    let pid = sys::child(|| {
-        let groups: [u32; 0] = [];
-        let _ = sys!(SYS_setgroups, 0, groups.as_ptr());
-        let _ = sys!(SYS_setresgid, 1234, 1234, 1234);
-        let _ = sys!(SYS_setresuid, 1234, 1234, 1234);
-        let text = body();
-        write(writer, text.as_bytes()).unwrap();
-        0
-    });
-    sys::wait(pid);
-    read(reader, 4096).unwrap()
 }
 
 fn permissions(r: &mut Report) {

@@ -2,7 +2,7 @@
 
 use libc::*;
 
-use crate::sys::{self, Answer, close, fd, file, pread, read, sys, text, write};
+use crate::sys::{self, Answer, close, fate, fd, file, peek, poke, pread, read, sys, text, write};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -35,26 +35,6 @@ fn map(at: usize, len: usize, prot: i32, flags: i32, fd: usize, offset: usize) -
 
 fn fresh(len: usize) -> usize {
     map(0, len, RW, ANONYMOUS, usize::MAX, 0).unwrap()
-}
-
-fn peek(at: usize) -> u8 {
-    // SAFETY: the checks pass addresses that are mapped readable, or run in a child that may die.
-    unsafe { (at as *const u8).read_volatile() }
-}
-
-fn poke(at: usize, value: u8) {
-    // SAFETY: the checks pass addresses that are mapped writable, or run in a child that may die.
-    unsafe { (at as *mut u8).write_volatile(value) };
-}
-
-/// How a process ends that does this.
-fn fate(body: impl FnOnce()) -> String {
-    sys::ends(|| {
-        let none = rlimit { rlim_cur: 0, rlim_max: 0 };
-        sys!(SYS_setrlimit, RLIMIT_CORE, &raw const none).unwrap();
-        body();
-        0
-    })
 }
 
 fn anonymous(r: &mut Report) {

@@ -4,8 +4,8 @@
 use libc::*;
 
 use crate::sys::{
-    self, Answer, Errno, c, close, fd, file, fstat, lstat, open, open_mode, read, seek, stat, sys, text,
-    zeroed,
+    self, Answer, Errno, as_nobody, c, close, fd, file, fstat, lstat, open, open_mode, read, seek, stat, sys,
+    text, zeroed,
 };
 use crate::{Check, Report};
 
@@ -26,21 +26,6 @@ pub const CHECKS: &[Check] = &[
     ("places_in_listings", places_in_listings),
     ("system_attributes", system_attributes),
 ];
-
-fn as_nobody(body: impl FnOnce() -> String) -> String {
-    let (reader, writer) = sys::pipe(0);
-    let pid = sys::child(|| {
-        let groups: [u32; 0] = [];
-        let _ = sys!(SYS_setgroups, 0, groups.as_ptr());
-        let _ = sys!(SYS_setresgid, 1234, 1234, 1234);
-        let _ = sys!(SYS_setresuid, 1234, 1234, 1234);
-        let text = body();
-        sys::write(writer, text.as_bytes()).unwrap();
-        0
-    });
-    sys::wait(pid);
-    read(reader, 4096).unwrap()
-}
 
 fn linkat(from: usize, old: &str, new: &str, flags: i32) -> Answer {
     sys!(SYS_linkat, from, c(old).as_ptr(), AT_FDCWD, c(new).as_ptr(), flags)

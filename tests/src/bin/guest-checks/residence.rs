@@ -2,7 +2,7 @@
 
 use libc::*;
 
-use crate::sys::{self, Answer, Errno, child, fd, file, kill, read, sys, text, wait, write};
+use crate::sys::{self, Answer, Errno, child, fd, file, kill, peek, poke, read, sys, text, wait, write};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -32,16 +32,6 @@ fn map(len: usize, prot: i32, flags: i32, fd: usize) -> Answer {
 
 fn fresh(len: usize) -> usize {
     map(len, RW, ANONYMOUS, usize::MAX).unwrap()
-}
-
-fn peek(at: usize) -> u8 {
-    // SAFETY: the checks pass addresses that are mapped readable, or run in a child that may die.
-    unsafe { (at as *const u8).read_volatile() }
-}
-
-fn poke(at: usize, value: u8) {
-    // SAFETY: the checks pass addresses that are mapped writable, or run in a child that may die.
-    unsafe { (at as *mut u8).write_volatile(value) };
 }
 
 /// How many of so many pages from `at` on are in memory.

@@ -246,3 +246,41 @@ pub fn enter_new_directory(name: &str) -> PathBuf {
     std::env::set_current_dir(&directory).expect("a new directory can be entered");
     directory
 }
+
+/// Loads a byte of memory.
+pub fn peek(at: usize) -> u8 {
+    // SAFETY: the checks pass addresses that are mapped readable, or run in a child that may die.
+    unsafe { (at as *const u8).read_volatile() }
+}
+
+/// Stores a byte to memory.
+pub fn poke(at: usize, value: u8) {
+    // SAFETY: the checks pass addresses that are mapped writable, or run in a child that may die.
+    unsafe { (at as *mut u8).write_volatile(value) };
+}
+
+/// How a process ends that does this.
+pub fn fate(body: impl FnOnce()) -> String {
+    ends(|| {
+        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        sys!(libc::SYS_setrlimit, libc::RLIMIT_CORE, &raw const none).unwrap();
+        body();
+        0
+    })
+}
+
+/// Runs `body` as an ordinary user, where that is possible, and returns what it answers.
+pub fn as_nobody(body: impl FnOnce() -> String) -> String {
+    let (reader, writer) = pipe(0);
+    let pid = child(|| {
+        let groups: [u32; 0] = [];
+        let _ = sys!(libc::SYS_setgroups, 0, groups.as_ptr());
+        let _ = sys!(libc::SYS_setresgid, 1234, 1234, 1234);
+        let _ = sys!(libc::SYS_setresuid, 1234, 1234, 1234);
+        let text = body();
+        write(writer, text.as_bytes()).unwrap();
+        0
+    });
+    wait(pid);
+    read(reader, 4096).unwrap()
+}

@@ -2,7 +2,7 @@
 
 use libc::*;
 
-use crate::sys::{self, Answer, Errno, child, ends, eventually, kill, sys, text, wait, zeroed};
+use crate::sys::{self, Answer, Errno, child, ends, eventually, kill, peek, poke, sys, text, wait, zeroed};
 use crate::{Check, Report};
 
 pub const CHECKS: &[Check] = &[
@@ -28,16 +28,6 @@ pub const CHECKS: &[Check] = &[
 
 const PAGE: usize = 4096;
 const RW: i32 = 0o600;
-
-fn peek(at: usize) -> u8 {
-    // SAFETY: the checks pass addresses of attached segments, or run in a child that may die.
-    unsafe { (at as *const u8).read_volatile() }
-}
-
-fn poke(at: usize, value: u8) {
-    // SAFETY: the checks pass addresses of attached segments, or run in a child that may die.
-    unsafe { (at as *mut u8).write_volatile(value) };
-}
 
 /// A key that no other run has.
 fn key(n: i32) -> i32 {

@@ -25,15 +25,16 @@ mod processes;
 #[path = "../../../../crates/vmm/src/jail/table.rs"]
 #[allow(dead_code, reason = "only numbers and parts are looked at")]
 mod table;
+#[path = "../guest-attacks/verdict.rs"]
+mod verdict;
 
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
 
 use captive::{Answer, Captive, End};
-
-/// How an attack was refused, or what it got.
-pub type Verdict = Result<String, String>;
+use verdict::tell;
+pub use verdict::{Verdict, told};
 
 /// Which sandbox is attacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,11 +105,6 @@ pub fn all_in_forks<T>(
     if through.is_empty() { Ok(format!("{count} attempts")) } else { Err(through.join("; ")) }
 }
 
-/// The answer to a question about a variable of the environment.
-pub fn told(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not told"))
-}
-
 /// A process of the environment.
 pub fn process(variable: &str) -> u64 {
     told(variable).parse().unwrap_or_else(|error| panic!("{variable}: {error}"))
@@ -146,14 +142,5 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match (attack.make)(&captive) {
-        Ok(how) => {
-            println!("refused: {how}");
-            ExitCode::SUCCESS
-        }
-        Err(what) => {
-            println!("GOT THROUGH: {what}");
-            ExitCode::FAILURE
-        }
-    }
+    tell((attack.make)(&captive))
 }
